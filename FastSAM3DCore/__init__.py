@@ -27,7 +27,21 @@ _EXPORTS = {
     "open_session": "session",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = [
+    "CancelledError",
+    "DeviceError",
+    "FastSAM3DError",
+    "ImageError",
+    "MaskUpdate",
+    "OutputError",
+    "PromptError",
+    "RemoteError",
+    "Volume",
+    "VoxelBox",
+    "WeightsError",
+    "load_model",
+    "open_session",
+]
 
 if TYPE_CHECKING:
     from .errors import (

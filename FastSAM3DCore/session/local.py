@@ -1,0 +1,469 @@
+"""The session that runs in this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine import Engine
+from ..errors import ImageError, PromptError
+from ..geometry import CropFrame, paste_positions, resample_axes
+from ..prompts import (
+    BoxPrompt,
+    LassoPrompt,
+    MaskPrompt,
+    PointPrompt,
+    Prompt,
+    ScribblePrompt,
+    as_ijk,
+    as_ijk_list,
+)
+from ..types import MaskUpdate, Volume, VoxelBox
+from .grid import STEPS_PER_LOGIT, Delta, LogitGrid, quantise
+from .history import History, Step
+from .proposals import IGNORED_LOGIT, Proposal, Proposer
+from .refine import refinement_frames
+from .shapes import flat_axis, polygon_mask, polyline_voxels
+
+__all__ = ["LocalSession"]
+
+# Logit of voxels that a person decided: scribbles, lassos, seeds (probability 98 %).
+DECIDED = 4.0
+
+
+class LocalSession:
+    """Interactive segmentation of one structure; see `FastSAM3DCore.protocol.SegmentationSession`.
+
+    Args:
+        engine: runs the network.
+        with_probability: fill `probability` and `uncertainty` of every MaskUpdate; its box then covers all
+            changed probabilities, not only the changed mask.
+    """
+
+    def __init__(self, engine: Engine, *, with_probability: bool = False) -> None:
+        self.engine = engine
+        self.with_probability = with_probability
+        self._grid: LogitGrid | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._prompts: tuple[Prompt, ...] = ()
+        self._history = History()
+        self._frame: CropFrame | None = None
+        self._next_id = 1
+
+    # ---- the scan -------------------------------------------------------------------------------------
+
+    def set_image(self, volume: Volume) -> None:
+        """Start on a scan; forgets mask, prompts and history."""
+        check_voxels(volume)
+        self.engine.set_volume(volume)
+        i, j, k = volume.shape_ijk
+        self._grid = LogitGrid((k, j, i))
+        self._proposer = Proposer(self.engine, self._grid)
+        self._start()
+
+    @property
+    def grid(self) -> LogitGrid:
+        if self._grid is None:
+            raise ImageError("No scan is loaded; call set_image first.")
+        return self._grid
+
+    def close(self) -> None:
+        """Free the scan, the mask and cached embeddings."""
+        self.engine.close()
+        self._grid = None
+        self._start()
+
+    def cancel(self) -> None:
+        """Stop the prompt running in another thread; it raises CancelledError and changes nothing."""
+        self.engine.cancel()
+
+    def prefetch(self, point_ijk: Sequence[float]) -> None:
+        """Embed the crop that a click at this voxel would need, so that the click itself is quick."""
+        point = as_ijk(point_ijk)
+        if self.grid.box.contains(point):
+            self.engine.begin()
+            self.engine.embed(self._proposer.first_frame(self.engine.axes.from_ijk(point)))
+
+    # ---- what is there --------------------------------------------------------------------------------
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The log of prompts in force."""
+        return self._prompts
+
+    @property
+    def can_undo(self) -> bool:
+        return self._history.undo_depth > 0
+
+    @property
+    def can_redo(self) -> bool:
+        return self._history.redo_depth > 0
+
+    def mask(self, box: VoxelBox | None = None) -> NDArray[np.uint8]:
+        """The current mask of `box` or of the whole scan, uint8 {0, 1}, indexed [k, j, i]."""
+        return self.grid.mask(self._clip(box))
+
+    def probability(self, box: VoxelBox | None = None) -> NDArray[np.float32]:
+        """The foreground probability, float32 in [0, 1], indexed [k, j, i]."""
+        return _sigmoid(self.grid.logits(self._clip(box)))
+
+    def uncertainty(self, box: VoxelBox | None = None) -> NDArray[np.float32]:
+        """Entropy of the foreground probability in bits, float32 in [0, 1], indexed [k, j, i]."""
+        return _entropy(self.probability(box))
+
+    def most_uncertain_slice(self, axis: int) -> int | None:
+        """The slice across a voxel axis (0 = i, 1 = j, 2 = k) whose summed uncertainty is largest."""
+        box = self.grid.touched
+        if box.is_empty:
+            return None
+        others = tuple(a for a in range(3) if a != 2 - axis)
+        return box.lower[axis] + int(self.uncertainty(box).sum(axis=others).argmax())
+
+    def _clip(self, box: VoxelBox | None) -> VoxelBox:
+        return self.grid.box if box is None else box.intersect(self.grid.box)
+
+    # ---- prompts --------------------------------------------------------------------------------------
+
+    def add_point(self, point_ijk: Sequence[float], positive: bool = True) -> MaskUpdate:
+        """A click."""
+        return self._add(PointPrompt(self._next_id, self._inside(as_ijk(point_ijk)), bool(positive)))
+
+    def add_box(self, box: VoxelBox) -> MaskUpdate:
+        """A 3D box around the structure, or a one-voxel-thick one around its outline in a slice."""
+        return self._add(BoxPrompt(self._next_id, self._checked_box(box)))
+
+    def add_scribble(self, points_ijk: Iterable[Sequence[float]], positive: bool = True) -> MaskUpdate:
+        """A stroke along a polyline."""
+        points = as_ijk_list(points_ijk)
+        if not points:
+            raise PromptError("The scribble has no points.")
+        return self._add(ScribblePrompt(self._next_id, tuple(self._inside(p) for p in points), bool(positive)))
+
+    def add_lasso(self, polygon_ijk: Iterable[Sequence[float]], positive: bool = True) -> MaskUpdate:
+        """A closed contour in one slice plane."""
+        polygon = as_ijk_list(polygon_ijk)
+        array = np.array(polygon, dtype=np.float64).reshape(-1, 3)
+        flat_axis(array)
+        box, inside = polygon_mask(array, self.engine.volume.shape_ijk)
+        if box.is_empty or not inside.any():
+            raise PromptError("The lasso encloses no voxel of the scan; draw it larger and inside the scan.")
+        return self._add(LassoPrompt(self._next_id, polygon, bool(positive)))
+
+    def set_mask(self, mask_kji: NDArray[Any]) -> MaskUpdate:
+        """Replace the mask; voxels that agree with it keep their probability."""
+        mask = np.asarray(mask_kji)
+        if mask.shape != self.grid.values.shape:
+            raise PromptError(
+                f"The mask has shape {mask.shape} but the scan has {self.grid.values.shape} (k, j, i); "
+                "resample it to the scan first."
+            )
+        return self._add(MaskPrompt.from_mask(self._next_id, mask))
+
+    def _inside(self, point: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not self.grid.box.contains(point):
+            shape = self.engine.volume.shape_ijk
+            where = ", ".join(f"{v:.1f}" for v in point)
+            raise PromptError(f"The point ({where}) lies outside the scan of {shape} voxels (i, j, k).")
+        return point
+
+    def _checked_box(self, box: VoxelBox) -> VoxelBox:
+        if box.is_empty:
+            raise PromptError(
+                f"The box from {box.lower} to {box.upper} is empty or inverted; give the lower corner first."
+            )
+        clipped = box.intersect(self.grid.box)
+        if clipped.is_empty:
+            raise PromptError(f"The box from {box.lower} to {box.upper} lies outside the scan.")
+        return clipped
+
+    def move_prompt(self, prompt_id: int, point_ijk: Sequence[float]) -> MaskUpdate:
+        """Move a point prompt and recompute everything from it on; one undo step."""
+        index, prompt = self._find(prompt_id)
+        if not isinstance(prompt, PointPrompt):
+            raise PromptError(f"Prompt {prompt_id} is a {prompt.kind}; only points can be moved.")
+        moved = replace(prompt, point_ijk=self._inside(as_ijk(point_ijk)))
+        return self._rerun(index, (moved, *self._prompts[index + 1 :]), prompt_id)
+
+    def remove_prompt(self, prompt_id: int) -> MaskUpdate:
+        """Take a prompt out and recompute everything after it; one undo step."""
+        index, _ = self._find(prompt_id)
+        return self._rerun(index, self._prompts[index + 1 :], prompt_id)
+
+    def _find(self, prompt_id: int) -> tuple[int, Prompt]:
+        for index, prompt in enumerate(self._prompts):
+            if prompt.id == prompt_id:
+                return index, prompt
+        raise PromptError(f"There is no prompt {prompt_id}; it may have been undone.")
+
+    def reset(self) -> MaskUpdate:
+        """Empty mask and prompts; one undo step."""
+        return self._change(lambda deltas: self._blank(deltas), ())
+
+    def replay(self, prompts: Iterable[Prompt]) -> MaskUpdate:
+        """Reset, then apply a log; one undo step."""
+        log = tuple(prompts)
+        for prompt in log:
+            self._validate(prompt)
+
+        def run(deltas: list[Delta]) -> None:
+            self._blank(deltas)
+            self._apply_all(log, deltas)
+
+        update = self._change(run, log)
+        self._next_id = max([self._next_id, *(p.id + 1 for p in log)])
+        return update
+
+    def _validate(self, prompt: Prompt) -> None:
+        """Raise PromptError if a prompt of a log does not fit this scan."""
+        match prompt:
+            case PointPrompt():
+                self._inside(prompt.point_ijk)
+            case BoxPrompt():
+                self._checked_box(prompt.box)
+            case ScribblePrompt():
+                for point in prompt.points_ijk:
+                    self._inside(point)
+            case LassoPrompt():
+                flat_axis(np.array(prompt.polygon_ijk))
+            case MaskPrompt():
+                if prompt.shape_kji != self.grid.values.shape:
+                    raise PromptError("A mask in the prompt log belongs to a scan of another size.")
+
+    # ---- history --------------------------------------------------------------------------------------
+
+    def undo(self) -> MaskUpdate:
+        """Take back the last change."""
+        if not self.can_undo:
+            raise PromptError("There is nothing to undo.")
+        return self._travel(self._history.undo)
+
+    def redo(self) -> MaskUpdate:
+        """Apply the last undone change again."""
+        if not self.can_redo:
+            raise PromptError("There is nothing to redo.")
+        return self._travel(self._history.redo)
+
+    def _travel(self, move: Any) -> MaskUpdate:
+        start = perf_counter()
+        step = move(self.grid, Step(self._prompts, self._frame))
+        self._prompts, self._frame = step.prompts, step.frame
+        return self._update(step.deltas, None, start, {})
+
+    def set_threshold(self, probability: float) -> MaskUpdate:
+        """Voxels above this probability are foreground; not an undo step."""
+        if not 0.0 < probability < 1.0:
+            raise PromptError(f"The threshold must lie between 0 and 1, got {probability}.")
+        start = perf_counter()
+        level = round(math.log(probability / (1 - probability)) * STEPS_PER_LOGIT)
+        box = self.grid.set_level(max(-126, min(126, level)))
+        return MaskUpdate(box, self.grid.mask(box), seconds={"total": perf_counter() - start})
+
+    # ---- how a change is made -------------------------------------------------------------------------
+
+    def _add(self, prompt: Prompt) -> MaskUpdate:
+        log = (*self._prompts, prompt)
+        update = self._change(lambda deltas: self._apply(log, deltas), log, prompt.id)
+        self._next_id = prompt.id + 1
+        return update
+
+    def _change(self, run: Any, prompts: tuple[Prompt, ...], prompt_id: int | None = None) -> MaskUpdate:
+        """Run something that writes voxels, as one undo step; if it raises, nothing has changed."""
+        start = perf_counter()
+        grid, step = self.grid, Step(self._prompts, self._frame)
+        self.engine.begin()
+        try:
+            run(step.deltas)
+        except BaseException:
+            step.revert(grid)
+            self._frame = step.frame
+            raise
+        self._history.push(step)
+        self._prompts = prompts
+        return self._update(step.deltas, prompt_id, start, self.engine.seconds)
+
+    def _update(
+        self, deltas: list[Delta], prompt_id: int | None, start: float, seconds: dict[str, float]
+    ) -> MaskUpdate:
+        box = self.grid.changed_box(deltas, logits=self.with_probability)
+        probability = self.probability(box) if self.with_probability else None
+        uncertainty = None if probability is None else _entropy(probability)
+        seconds = {**seconds, "total": perf_counter() - start}
+        return MaskUpdate(box, self.grid.mask(box), probability, uncertainty, prompt_id, seconds)
+
+    def _rerun(self, index: int, rest: tuple[Prompt, ...], prompt_id: int) -> MaskUpdate:
+        """Recompute from prompt `index` on with other prompts, as one undo step."""
+        kept = self._prompts[:index]
+
+        def run(deltas: list[Delta]) -> None:
+            self._rewind(kept, deltas)
+            self._apply_all((*kept, *rest), deltas, done=len(kept))
+
+        return self._change(run, (*kept, *rest), prompt_id)
+
+    def _rewind(self, kept: tuple[Prompt, ...], deltas: list[Delta]) -> None:
+        """Bring mask and frame back to where only the prompts `kept` had been given.
+
+        The history usually holds that very state; otherwise it is recomputed from an empty mask.
+        """
+        steps = self._history.back_to(kept)
+        if steps is None:
+            self._blank(deltas)
+            self._apply_all(kept, deltas)
+            return
+        for step in steps:
+            deltas.extend(step.revert(self.grid))
+            self._frame = step.frame
+
+    def _apply_all(self, log: tuple[Prompt, ...], deltas: list[Delta], done: int = 0) -> None:
+        for count in range(done + 1, len(log) + 1):
+            self._apply(log[:count], deltas)
+
+    def _blank(self, deltas: list[Delta]) -> None:
+        box = self.grid.touched
+        empty = np.full(self.grid.read(box).shape, -127, dtype=np.int8)
+        self._write(box, empty, deltas)
+        self._frame = None
+
+    def _apply(self, log: tuple[Prompt, ...], deltas: list[Delta]) -> None:
+        """Carry out the last prompt of a log."""
+        prompt = log[-1]
+        if isinstance(prompt, MaskPrompt):
+            self._seed(prompt.mask_kji() != 0, deltas)
+            return
+        focus = self._proposer.focus(prompt)
+        limit = self._limit(prompt)
+        fresh = self.grid.foreground_box().is_empty
+        if not (fresh and not focus.positive):
+            careful = any(isinstance(p, MaskPrompt) for p in log)
+            proposal = self._proposer.propose(log, focus, self._frame, fresh)
+            self._proposer.restrict(proposal, focus, careful=careful)
+            self._paste(proposal, limit, deltas)
+            self._frame = proposal.frame
+            if fresh or isinstance(prompt, BoxPrompt):
+                self._refine(log, proposal, limit, deltas)
+        self._honour(prompt, deltas)
+
+    def _limit(self, prompt: Prompt) -> VoxelBox:
+        """The voxels a prompt may change: those of its 3D box, or all."""
+        if isinstance(prompt, BoxPrompt) and not prompt.thin_axes:
+            return prompt.box
+        return self.grid.box
+
+    def _refine(self, log: tuple[Prompt, ...], coarse: Proposal, limit: VoxelBox, deltas: list[Delta]) -> None:
+        """Follow a large structure's border with overlapping crops at a finer zoom."""
+        frames = refinement_frames(self.engine, self.grid, coarse.frame)
+        for frame in frames:
+            self.engine.check_cancelled()
+            tile = self._proposer.refine(log, frame, coarse.frame.voxel_mm)
+            if tile is not None:
+                self._paste(tile, limit, deltas)
+        if frames:
+            # Coarse answers must not blur the refined border: the next prompt looks at a fine crop of its own.
+            self._frame = None
+
+    def _paste(self, proposal: Proposal, limit: VoxelBox, deltas: list[Delta]) -> None:
+        """Blend a proposal into the scan's grid; only where it matters is resampled."""
+        start = perf_counter()
+        engine, frame = self.engine, proposal.frame
+        axes, stride = engine.axes, engine.traits.mask_stride
+        relevant = (proposal.accept > 0) & (proposal.logits.maximum(proposal.previous) > IGNORED_LOGIT)
+        if bool(relevant.any()):
+            where = relevant.nonzero()
+            low = (where.amin(0).numpy() - 1) * stride
+            high = (where.amax(0).numpy() + 2) * stride
+            box_ras = frame.box(axes.shape, np.maximum(low, 0), np.minimum(high, frame.size))
+            box_ras = box_ras.intersect(axes.box_from_ijk(limit))
+            if not box_ras.is_empty:
+                positions = axes.per_array_axis(paste_positions(axes, frame, box_ras, stride))
+                logits = resample_axes(axes.canonical_to_array(proposal.logits).numpy(), positions).numpy()
+                box = axes.box_to_ijk(box_ras)
+                if bool((proposal.accept < 1).any()):
+                    accept = resample_axes(axes.canonical_to_array(proposal.accept).numpy(), positions).numpy()
+                    old = self.grid.logits(box)
+                    logits = np.asarray(old + accept * (logits - old), dtype=np.float32)
+                    values = np.where(accept > 0, quantise(logits), self.grid.read(box)).astype(np.int8)
+                else:
+                    values = quantise(logits)
+                self._write(box, values, deltas)
+        seconds = engine.seconds
+        seconds["paste"] = seconds.get("paste", 0.0) + perf_counter() - start
+
+    def _honour(self, prompt: Prompt, deltas: list[Delta]) -> None:
+        """What a person pointed at is on their side of the mask, whatever the network says."""
+        match prompt:
+            case PointPrompt():
+                self._decide(np.round(np.array([prompt.point_ijk])).astype(int), prompt.positive, deltas)
+            case ScribblePrompt():
+                self._decide(polyline_voxels(prompt.points_ijk).astype(int), prompt.positive, deltas)
+            case LassoPrompt():
+                box, inside = polygon_mask(np.array(prompt.polygon_ijk), self.engine.volume.shape_ijk)
+                voxels = np.argwhere(inside)[:, ::-1] + np.asarray(box.lower)
+                self._decide(voxels, prompt.positive, deltas)
+
+    def _decide(self, voxels_ijk: NDArray[np.int_], positive: bool, deltas: list[Delta]) -> None:
+        """Put voxels on one side of the mask, at least as sure as DECIDED where they were not already."""
+        last = np.asarray(self.engine.volume.shape_ijk) - 1
+        voxels = np.clip(voxels_ijk, 0, last)
+        lower, upper = voxels.min(axis=0), voxels.max(axis=0) + 1
+        box = VoxelBox(tuple(lower.tolist()), tuple(upper.tolist()))
+        values = self.grid.read(box).copy()
+        i, j, k = (voxels - lower).T
+        decided = int(DECIDED * STEPS_PER_LOGIT)
+        level = self.grid.level
+        current = values[k, j, i]
+        if positive:
+            values[k, j, i] = np.where(current > level, current, max(decided, level + 1))
+        else:
+            values[k, j, i] = np.where(current > level, min(-decided, level), current)
+        self._write(box, values, deltas)
+
+    def _seed(self, mask: NDArray[np.bool_], deltas: list[Delta]) -> None:
+        box = self.grid.box
+        values, level = self.grid.read(box), self.grid.level
+        decided = int(DECIDED * STEPS_PER_LOGIT)
+        added, removed = mask & (values <= level), ~mask & (values > level)
+        new = values.copy()
+        new[added], new[removed] = max(decided, level + 1), min(-decided, level)
+        self._write(box, new, deltas)
+        self._frame = None
+
+    def _write(self, box: VoxelBox, values: NDArray[np.int8], deltas: list[Delta]) -> None:
+        delta = self.grid.write(box, values)
+        if delta is not None:
+            deltas.append(delta)
+
+
+def check_voxels(volume: Volume) -> None:
+    """Refuse scans that cannot be normalised.
+
+    Raises:
+        ImageError: NaN or infinite voxels, or all voxels equal.
+    """
+    array = volume.array_kji
+    if array.dtype.kind == "f":
+        for plane in array:  # slice by slice: a whole-volume flag array would cost a byte per voxel
+            if not np.isfinite(plane).all():
+                raise ImageError(
+                    "The scan has NaN or infinite voxels; replace them (for example by 0) and load it again."
+                )
+    first = array[0, 0, 0]
+    if not any((plane != first).any() for plane in array):
+        raise ImageError(f"All voxels of the scan have the value {first}; there is nothing to segment.")
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float32)
+
+
+def _entropy(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Binary entropy in bits."""
+    p = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.asarray(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)), dtype=np.float32)
