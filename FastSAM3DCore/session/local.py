@@ -281,6 +281,7 @@ class LocalSession:
         self.engine.begin()
         try:
             run(step.deltas)
+            self.engine.check_cancelled()
         except BaseException:
             step.revert(grid)
             self._frame = step.frame

@@ -175,7 +175,7 @@ class FakeSession:
 
     def _image(self) -> Volume:
         if self._volume is None:
-            raise PromptError("No scan is loaded; call set_image first.")
+            raise ImageError("No scan is loaded; call set_image first.")
         return self._volume
 
     def _inside(self, point: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from FastSAM3DCore.modeling.interface import ModelTraits
 
 
 class ToyModel:
-    """Foreground where the intensity is nearer to a positive click's than to a negative click's or the box rim's."""
+    """Foreground where the intensity is within half the crop's contrast of a positive click's."""
 
     def __init__(self, crop_size: int = 32, fixed_crop: bool = False, mask_stride: int = 1) -> None:
         self.traits = ModelTraits(
@@ -54,7 +54,8 @@ class ToyModel:
             centre = ((boxes[0, 0] + boxes[0, 1]) / 2 / stride).long()
             wanted = torch.cat([wanted, image[tuple(torch.minimum(centre.clamp(min=0), last))][None]])
         if wanted.numel():
-            logits = 6.0 - 12.0 * (image[None] - wanted[:, None, None, None]).abs().amin(0)
+            contrast = image.max() - image.min()
+            logits = 8.0 - 16.0 * (image[None] - wanted[:, None, None, None]).abs().amin(0) / contrast
         else:
             logits = torch.full_like(image, -6.0) if mask_logits is None else mask_logits[0, 0].clone()
         return logits[None, None], torch.ones(1, 1)
