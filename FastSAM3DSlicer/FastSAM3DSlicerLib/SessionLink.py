@@ -1,0 +1,185 @@
+"""Keeps the engine's session in step with the volume and segment the user works on.
+
+The session is called from whatever thread runs a job, one job at a time; nothing here touches the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from FastSAM3DCore.prompts import MaskPrompt, Prompt
+from FastSAM3DCore.protocol import SegmentationSession
+from FastSAM3DCore.types import MaskUpdate, Volume, VoxelBox
+
+from .SliceLimit import SliceLimit
+
+Action = Callable[[SegmentationSession], MaskUpdate]
+
+
+@dataclass(frozen=True, eq=False)
+class Want:
+    """What the session must hold before a prompt.
+
+    Attributes:
+        imageKey, volume: the scan.
+        owner: which segment and time point.
+        prompts: the log that makes the segment.
+        seed: makes the segment's voxels (dense, indexed [k, j, i]) if no log does; runs on the worker.
+        threshold: probability above which a voxel is inside.
+    """
+
+    imageKey: Any
+    volume: Volume
+    owner: Any
+    prompts: tuple[Prompt, ...]
+    seed: Callable[[], np.ndarray] | None
+    threshold: float
+
+
+@dataclass(frozen=True, eq=False)
+class HandEdit:
+    """Voxels that somebody changed since the last prompt: where, and what they are now."""
+
+    box: VoxelBox
+    changed: np.ndarray
+    content: np.ndarray
+
+
+@dataclass(eq=False)
+class Answer:
+    """What the engine said: the update, the log after it, and the log between hand edit and prompt."""
+
+    update: MaskUpdate
+    prompts: tuple[Prompt, ...]
+    base: tuple[Prompt, ...]
+    beforePrompt: tuple[Prompt, ...]
+    probability: np.ndarray | None = None
+    box: VoxelBox | None = None
+    mask: np.ndarray | None = None
+
+
+class SessionLink:
+    """Wraps one session; knows which scan and which log it holds, and how many steps it can take back."""
+
+    def __init__(self, session: SegmentationSession):
+        self.session = session
+        self.imageKey: Any = None
+        self.forget()
+
+    def forget(self) -> None:
+        """What the session holds no longer fits the segment; load it again before the next prompt."""
+        self.owner: Any = None
+        self.threshold: float | None = None
+        self.undoDepth = 0
+        self.redoDepth = 0
+        self.reach = VoxelBox.empty()
+
+    def ensure(self, want: Want) -> None:
+        """Give the session the scan and the log it lacks.
+
+        Raises:
+            FastSAM3DError: what the session raised; the next call tries again.
+        """
+        if self.imageKey != want.imageKey:
+            self.forget()
+            self.imageKey = None
+            self.session.set_image(want.volume)
+            self.imageKey = want.imageKey
+        if self.owner != want.owner:
+            self.forget()
+            prompts = want.prompts
+            if want.seed is not None:
+                prompts = (MaskPrompt.from_mask(1, want.seed()),)
+            if prompts:
+                self._reached(self.session.replay(prompts))
+            elif self.session.prompts:
+                self.session.reset()
+            self.owner = want.owner
+        if self.threshold != want.threshold:
+            self._reached(self.session.set_threshold(want.threshold))
+            self.threshold = want.threshold
+
+    def ask(
+        self, want: Want, action: Action, edit: HandEdit | None, limit: SliceLimit | None, probability: bool
+    ) -> Answer:
+        """Run one prompt, after whatever the session must be told first; nothing changes if it raises."""
+        self.ensure(want)
+        base = self.session.prompts
+        if edit is not None:
+            mask = self.session.mask()
+            part = mask[edit.box.slices_kji]
+            part[edit.changed] = edit.content[edit.changed]
+            self.session.set_mask(mask)
+            self._stepped()
+        middle = self.session.prompts
+        try:
+            update = action(self.session)
+        except BaseException:
+            if edit is not None:
+                self.session.undo()
+                self.undoDepth -= 1
+            raise
+        self._stepped()
+        self._reached(update)
+        return self._answer(update, base, middle, limit, probability)
+
+    def peek(self, want: Want, limit: SliceLimit, probability: bool) -> Answer:
+        """What the session holds in a slice, without asking anything new."""
+        self.ensure(want)
+        log = self.session.prompts
+        return self._answer(MaskUpdate(VoxelBox.empty(), np.zeros((0, 0, 0), np.uint8)), log, log, limit, probability)
+
+    def retune(self, want: Want, threshold: float, limit: SliceLimit | None, probability: bool) -> Answer:
+        """Another threshold on the same probabilities."""
+        self.ensure(want)
+        update = self.session.set_threshold(threshold)
+        self.threshold = threshold
+        self._reached(update)
+        log = self.session.prompts
+        return self._answer(update, log, log, limit, probability)
+
+    def _answer(
+        self, update: MaskUpdate, base: Any, middle: Any, limit: SliceLimit | None, probability: bool
+    ) -> Answer:
+        answer = Answer(update, self.session.prompts, base, middle, box=update.box, mask=update.mask)
+        if limit is not None and not self.reach.is_empty:
+            # The session's mask may differ from the segment's anywhere in a slice not edited yet.
+            answer.box = limit.bounds(self.reach)
+            answer.mask = self.session.mask(answer.box)
+        if probability and not self.reach.is_empty:
+            answer.probability = self.session.probability(self.reach)
+        return answer
+
+    def reloaded(self, prompts: tuple[Prompt, ...]) -> Action:
+        """An action that replaces the whole log; the session's own undo steps no longer fit afterwards."""
+
+        def action(session: SegmentationSession) -> MaskUpdate:
+            update = session.replay(prompts)
+            self.undoDepth = self.redoDepth = -1  # `ask` counts this action as one more
+            return update
+
+        return action
+
+    def canTurn(self, imageKey: Any, owner: Any, redo: bool) -> bool:
+        """Whether the session's own undo (redo) is the same step as the segment's."""
+        depth = self.redoDepth if redo else self.undoDepth
+        return self.imageKey == imageKey and self.owner == owner and depth > 0
+
+    def turn(self, redo: bool) -> MaskUpdate:
+        """Undo or redo in the session."""
+        update = self.session.redo() if redo else self.session.undo()
+        step = 1 if redo else -1
+        self.undoDepth += step
+        self.redoDepth -= step
+        return update
+
+    def _stepped(self) -> None:
+        self.undoDepth += 1
+        self.redoDepth = 0
+
+    def _reached(self, update: MaskUpdate) -> None:
+        self.reach = self.reach.union(update.box)
