@@ -22,6 +22,7 @@ from torch import Tensor
 from .errors import CancelledError, DeviceError, ImageError
 from .geometry import CanonicalAxes, CropFrame, sample_crop
 from .modeling.interface import Embedding, ModelTraits, PromptableModel
+from .precision import fast_dtype
 from .types import Volume
 
 __all__ = ["CropPrompts", "Engine"]
@@ -55,11 +56,20 @@ class Engine:
         model: the network, in evaluation mode on `device`.
         device: where it runs.
         cache_bytes: bound on the memory of cached embeddings.
+        dtype: what convolutions and matrix products compute in; None takes the device's fastest.
     """
 
-    def __init__(self, model: PromptableModel, device: torch.device, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        model: PromptableModel,
+        device: torch.device,
+        *,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.model = model
         self.device = device
+        self.dtype = fast_dtype(device) if dtype is None else dtype
         self.traits: ModelTraits = model.traits
         self.seconds: dict[str, float] = {}
         self._cache: OrderedDict[CropFrame, tuple[Embedding, int]] = OrderedDict()
@@ -161,7 +171,8 @@ class Engine:
     def _run(self, call: Any) -> Any:
         """Run a network call without gradients; running out of device memory becomes a DeviceError."""
         try:
-            with torch.inference_mode():
+            mixed = self.dtype != torch.float32
+            with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=mixed):
                 return call()
         except torch.OutOfMemoryError as error:
             self._cache.clear()
