@@ -1,0 +1,254 @@
+"""From gestures on the page to prompts: what each tool does with the points it collected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from FastSAM3DSlicerLib.SliceLimit import SliceLimit
+from FastSAM3DSlicerLib.VolumeBridge import pointsToIjk
+
+from FastSAM3DCore.errors import FastSAM3DError, PromptError
+
+from .handedit import paint
+from .notes import Notes
+from .runner import Runner
+from .study import Study
+from .tools import hint_for
+from .views import SLICE_VIEWS, Views
+
+__all__ = ["Prompting"]
+
+log = logging.getLogger(__name__)
+
+Point = tuple[float, float, float]
+
+MAX_POINTS = 5000
+
+
+class Prompting:
+    """The tools.
+
+    Attributes:
+        changed: called after the segment changed, with the voxel box.
+        session: the engine's session, None until it is loaded.
+        view: the slice view the person works in.
+    """
+
+    def __init__(self, state: Any, study: Study, views: Views, runner: Runner, notes: Notes) -> None:
+        self.state, self.study, self.views, self.runner, self.notes = state, study, views, runner, notes
+        self.changed: Callable[[Any], None] = lambda box: None
+        self.session: Any = None
+        self.ready = asyncio.Event()
+        self.view = SLICE_VIEWS[0].tag
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threshold_wanted: float | None = None
+
+    # Starting work from the page
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work without making the page wait; its failure is told to the person."""
+        task = asyncio.get_running_loop().create_task(self.notes.report(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unexpected failure", exc_info=error)
+            with self.state:
+                self.state.answers += 1
+                self.notes.say(f"That did not work ({type(error).__name__}: {error}). Nothing was changed.", "error")
+
+    async def settle(self) -> None:
+        """Wait until everything asked for so far is done."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    def choose(self, tool: str) -> None:
+        with self.state:
+            self.state.tool = tool
+            self.state.hint = hint_for(tool)
+            self.notes.say("")
+        self.views.set_window_level_by_drag(tool == "navigate")
+
+    # Gestures
+
+    def gesture(self, event: dict[str, Any]) -> None:
+        """A finished gesture: {"tool", "view", "points": [[x, y], ...], "ctrl"}; x and y as in `Views.ras`."""
+        tag, tool = str(event.get("view", "")), str(event.get("tool", ""))
+        places = event.get("points") or []
+        if tag not in self.views.slice_views() or not self.study.is_open or not 0 < len(places) <= MAX_POINTS:
+            return
+        points = [self.views.ras(tag, float(x), float(y)) for x, y in places]
+        away = bool(event.get("ctrl"))
+        self.view = tag
+        match tool:
+            case "navigate":
+                self.views.jump(points[-1], keep=tag)
+            case "positive" | "negative":
+                self.spawn(
+                    self._prompt(tag, lambda: self._logic.preparePoint(points[-1], (tool == "positive") != away))
+                )
+            case "box":
+                self.spawn(self._prompt(tag, lambda: self._logic.prepareBox(self._thin_roi(tag, points))))
+            case "scribble":
+                curve = self.study.curve(points, closed=False) if len(points) > 1 else None
+                if curve is None:
+                    self.spawn(self._prompt(tag, lambda: self._logic.preparePoint(points[0], not away)))
+                else:
+                    self.spawn(self._prompt(tag, lambda: self._logic.prepareScribble(curve, not away)))
+            case "lasso":
+                curve = self.study.curve(points, closed=True)
+                self.spawn(self._prompt(tag, lambda: self._logic.prepareLasso(curve, not away)))
+            case "paint" | "erase":
+                self.spawn(self._paint(tag, points, (tool == "paint") != away))
+
+    @property
+    def _logic(self) -> Any:
+        return self.study.logic
+
+    def _thin_roi(self, tag: str, points: list[Point]) -> Any:
+        """A markups box in the slice, as thick as nothing: the logic takes the slice's own voxels."""
+        first, last = np.array(points[0]), np.array(points[-1])
+        to_ras = self.views.slice_node(tag).GetSliceToRAS()
+        axes = np.array([[to_ras.GetElement(row, column) for column in range(3)] for row in range(3)])
+        size = np.abs(axes.T @ (last - first))
+        size[2] = 0.0
+        matrix = vtk.vtkMatrix4x4()
+        for row in range(3):
+            for column in range(3):
+                matrix.SetElement(row, column, axes[row, column])
+            matrix.SetElement(row, 3, (first[row] + last[row]) / 2)
+        roi = slicer.vtkMRMLMarkupsROINode()
+        roi.SetAndObserveObjectToNodeMatrix(matrix)
+        roi.SetSize(*size)
+        return roi
+
+    async def run(self, prepare: Callable[[], Any], tag: str | None = None, title: str = "Segmenting…") -> Any:
+        """One job of the logic, with the page told before and after; returns the update.
+
+        Raises:
+            FastSAM3DError: refused or cancelled; nothing was changed.
+        """
+        cancel = getattr(self.session, "cancel", None)
+        busy = self.notes.busy(title, can_cancel=True)
+        try:
+            await self.ready.wait()
+            self._limit()
+            update, timing = await self.runner.job(
+                prepare, cancel=cancel, before_write=lambda: self.views.repaint_first(tag)
+            )
+        except FastSAM3DError:
+            with self.state:
+                self.state.answers += 1
+            raise
+        finally:
+            busy.end()
+        with self.state:
+            self.state.answers += 1
+            self.notes.say("")
+            self.state.click_split = (
+                f"waiting {timing.wait:.0f} ms, engine {timing.engine:.0f} ms, writing {timing.write:.0f} ms"
+            )
+            self.state.server_ms = [round(timing.wait, 1), round(timing.engine, 1), round(timing.write, 1)]
+        self.changed(update.box)
+        return update
+
+    async def _prompt(self, tag: str | None, prepare: Callable[[], Any], title: str = "Segmenting…") -> None:
+        await self.run(prepare, tag, title)
+
+    async def _paint(self, tag: str, points: list[Point], add: bool) -> None:
+        """A hand edit goes straight into the segment; the engine hears of it before the next prompt."""
+        async with self.runner.pause():
+            self._limit()
+            limit = SliceLimit.fromSliceNode(self.views.slice_node(tag), self.study.volume_node)
+            self.views.repaint_first(tag)
+            box = paint(self._logic, points, self.state.brush_mm / 2, limit, add)
+        with self.state:
+            self.state.answers += 1
+            self.notes.say("")
+        self.changed(box)
+
+    def _limit(self) -> None:
+        """In slice-by-slice mode, only the slice that the person looks at may change."""
+        if self.state.slice_mode and self.study.is_open:
+            node = self.views.slice_node(self.view)
+            self._logic.rules.limit = SliceLimit.fromSliceNode(node, self.study.volume_node)
+        else:
+            self._logic.rules.limit = None
+
+    # Things that happen at once
+
+    def undo(self) -> None:
+        self.spawn(self._prompt(None, lambda: self._logic.prepareTurn(redo=False), "Undoing…"))
+
+    def redo(self) -> None:
+        self.spawn(self._prompt(None, lambda: self._logic.prepareTurn(redo=True), "Redoing…"))
+
+    def reset(self) -> None:
+        self.spawn(self._prompt(None, self._logic.prepareReset, "Starting again…"))
+
+    def fill(self) -> None:
+        """Slice mode: take what the model proposes for this slice."""
+        self.spawn(self._prompt(self.view, self._logic.prepareFill))
+
+    def cancel(self) -> None:
+        self.runner.cancel()
+
+    def threshold(self, value: float) -> None:
+        """Follow the slider; values that come while one is being computed replace each other."""
+        running = self._threshold_wanted is not None
+        self._threshold_wanted = min(max(value, 0.05), 0.95)
+        self.state.threshold = self._threshold_wanted
+        if not running:
+            self.spawn(self._follow_threshold())
+
+    async def _follow_threshold(self) -> None:
+        try:
+            done = None
+            while self._threshold_wanted != done:
+                done = self._threshold_wanted
+                prepare = partial(self._logic.prepareThreshold, done)
+                await self._prompt(self.view, prepare, "Applying the threshold…")
+        finally:
+            self._threshold_wanted = None
+
+    def hover(self, tag: str, x: float, y: float) -> None:
+        """The hand rests here with a prompt tool: prepare the engine for a click at this place."""
+        prefetch = getattr(self.session, "prefetch", None)
+        if prefetch is None or not self.study.is_open or not self.runner.is_idle or tag not in self.views.slice_views():
+            return
+        if self._logic.active is None:
+            return
+        point = pointsToIjk(self.study.volume_node, self.views.ras(tag, x, y))[0]
+        if not self.study.volume.box.contains(point):
+            return
+        want, link = self._logic.active.want(), self._logic.link
+
+        def prepare() -> None:
+            link.ensure(want)
+            prefetch(tuple(point))
+
+        self.runner.quietly(prepare)
+
+    def say_target(self) -> None:
+        """Name what the next click acts on."""
+        active = self._logic.active
+        self.state.target = active.segment.GetName() if active is not None else ""
+        history = self._logic.history
+        self.state.can_undo = bool(history.undoSteps) or bool(self._logic.prompts)
+        self.state.can_redo = bool(history.redoSteps)
+        self.state.can_reset = bool(self._logic.prompts) or bool(history.undoSteps)
+        if active is not None:
+            self.state.threshold = active.log.threshold
+
+    def check_open(self) -> None:
+        if not self.study.is_open:
+            raise PromptError("Open a scan first.")

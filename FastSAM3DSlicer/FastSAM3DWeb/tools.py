@@ -1,0 +1,119 @@
+"""Tools and keyboard shortcuts: one table for the toolbar, the help page and the key handler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ACTIONS", "TOOLS", "Action", "Tool", "hint_for", "shortcuts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What the left mouse button does in a slice view.
+
+    Attributes:
+        gesture: what the page collects: "click", "box", "line" (a stroke), "area" (a closed stroke) or
+            "none" (the event goes to the view).
+    """
+
+    name: str
+    title: str
+    icon: str
+    key: str
+    gesture: str
+    hint: str
+
+
+TOOLS = (
+    Tool(
+        "navigate",
+        "Look around",
+        "mdi-cursor-default-outline",
+        "n",
+        "none",
+        "Click to move the crosshair. Drag to change brightness and contrast.",
+    ),
+    Tool(
+        "positive",
+        "Add by click",
+        "mdi-plus-circle-outline",
+        "a",
+        "click",
+        "Click inside the structure: it is segmented in 3D.",
+    ),
+    Tool(
+        "negative",
+        "Remove by click",
+        "mdi-minus-circle-outline",
+        "d",
+        "click",
+        "Click where the segment spills over: that part goes.",
+    ),
+    Tool("box", "Box", "mdi-vector-square", "b", "box", "Drag a box around the structure in one slice."),
+    Tool(
+        "scribble",
+        "Scribble",
+        "mdi-gesture",
+        "s",
+        "line",
+        "Draw along the inside of the structure. Hold Ctrl for what does not belong.",
+    ),
+    Tool("lasso", "Lasso", "mdi-lasso", "l", "area", "Draw around the structure in one slice. Hold Ctrl to take away."),
+    Tool(
+        "paint",
+        "Paint by hand",
+        "mdi-brush-outline",
+        "p",
+        "line",
+        "Paint exactly what belongs; later clicks build on it.",
+    ),
+    Tool(
+        "erase",
+        "Erase by hand",
+        "mdi-eraser",
+        "e",
+        "line",
+        "Erase exactly what does not belong; later clicks build on it.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that happens at once."""
+
+    name: str
+    title: str
+    key: str
+    icon: str = ""
+
+
+ACTIONS = (
+    Action("undo", "Undo", "ctrl+z", "mdi-undo"),
+    Action("redo", "Redo", "ctrl+y", "mdi-redo"),
+    Action("reset", "Start this segment again", "shift+r", "mdi-restart"),
+    Action("next_segment", "Next segment", "m", "mdi-shape-square-plus"),
+    Action("uncertain", "Go to the most uncertain slice", "u"),
+    Action("overlay", "Show uncertainty", "shift+u"),
+    Action("visibility", "Show or hide the segment", "v"),
+    Action("slice_mode", "Slice-by-slice mode", "t"),
+    Action("slice_next", "Next slice", "arrowup"),
+    Action("slice_previous", "Previous slice", "arrowdown"),
+    Action("brush_larger", "Larger brush", "]"),
+    Action("brush_smaller", "Smaller brush", "["),
+    Action("fit", "Fit views", "r"),
+    Action("cancel", "Cancel", "escape"),
+    Action("help", "This help", "?"),
+)
+
+
+def shortcuts() -> dict[str, str]:
+    """Key -> "tool:NAME" or "action:NAME"."""
+    table = {tool.key: f"tool:{tool.name}" for tool in TOOLS}
+    table |= {action.key: f"action:{action.name}" for action in ACTIONS}
+    return table | {"ctrl+shift+z": "action:redo"}
+
+
+def hint_for(tool_name: str) -> str:
+    """The one line that says what the tool does."""
+    return next(tool.hint for tool in TOOLS if tool.name == tool_name)

@@ -1,0 +1,100 @@
+"""One browser's process: `python -m FastSAM3DWeb.worker`, started by the front.
+
+Reads its settings as one line of JSON from standard input, prints `{"port": N}` when it listens, and ends
+when standard input closes: so it never outlives the front, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+
+from .config import WorkerConfig
+
+__all__ = ["main"]
+
+log = logging.getLogger("FastSAM3DWeb")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    config = WorkerConfig.from_json(sys.stdin.readline())
+    # Ctrl-C in the terminal reaches the whole process group; the front ends us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # JPEG frames don't get smaller by deflate, only later.
+    os.environ["WSLINK_WS_COMPRESS"] = "0"
+    asyncio.run(_serve(config))
+    # Native libraries (VTK, torch) may hang in their destructors; everything is saved by now.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+async def _serve(config: WorkerConfig) -> None:
+    from trame.app import get_server
+
+    from .app import WebApp
+
+    server = get_server("fastsam3d", client_type="vue3")
+    app = WebApp(server, config)
+    stopped = asyncio.Event()
+    _watch_stdin(asyncio.get_running_loop(), stopped)
+
+    @server.controller.add("on_server_bind")
+    def add_routes(wslink_server) -> None:
+        _demand_secret(wslink_server.app, config.secret)
+        app.add_routes(wslink_server.app)
+
+    @server.controller.add("on_server_ready")
+    def announce(**_) -> None:
+        print(json.dumps({"port": server.port}), flush=True)  # noqa: T201  (the protocol with the front)
+
+    serving = server.start(
+        port=0,
+        host="127.0.0.1",
+        exec_mode="coroutine",
+        open_browser=False,
+        show_connection_info=False,
+        timeout=0,
+        disable_logging=True,
+    )
+    task = asyncio.create_task(serving)
+    await app.start()
+    waiter = asyncio.create_task(stopped.wait())
+    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    await app.stop()
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    def wait() -> None:
+        while sys.stdin.readline():
+            continue
+        loop.call_soon_threadsafe(stopped.set)
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()
+
+
+def _demand_secret(aiohttp_app, secret: str) -> None:
+    """Refuse whoever is not the front: other users of this machine can reach loopback ports too."""
+    from aiohttp import web
+
+    from .front.proxy import SECRET_HEADER
+
+    @web.middleware
+    async def check(request: web.Request, handler) -> web.StreamResponse:
+        if not hmac.compare_digest(request.headers.get(SECRET_HEADER, ""), secret):
+            return web.Response(status=403, text="Refused.\n")
+        return await handler(request)
+
+    aiohttp_app.middlewares.append(check)
+
+
+if __name__ == "__main__":
+    main()
