@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -214,10 +215,13 @@ class PromptSync:
 
     def _observe(self, subject: Any, event: Any, method: Callable[[Any, Any], None]) -> None:
         scene = subject is self.logic.scene
+        alive = weakref.WeakMethod(method)  # a forgotten sync must not be kept, or called, by the scene
 
         @vtk.calldata_type(vtk.VTK_OBJECT if scene else vtk.VTK_INT)
         def called(caller: Any, _: str, data: Any = None) -> None:
-            method(caller, data)
+            listener = alive()
+            if listener is not None:
+                listener(caller, data)
 
         self._observers.append((subject, subject.AddObserver(event, called)))
 

@@ -10,9 +10,6 @@ import slicer
 from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray
 from vtk.util.numpy_support import numpy_to_vtk
 
-# Rotated, flipped and anisotropic, so that a swapped axis or sign shows.
-OBLIQUE = np.array([[-0.72, 0.26, 0.1, 40.0], [-0.27, -0.75, 0.3, 35.0], [0.08, 0.1, 1.9, -30.0], [0.0, 0.0, 0.0, 1.0]])
-
 
 def rightAngled(matrix: np.ndarray) -> np.ndarray:
     """The nearest matrix with axes at right angles and the same spacing."""
@@ -21,6 +18,12 @@ def rightAngled(matrix: np.ndarray) -> np.ndarray:
     out = matrix.copy()
     out[:3, :3] = (u @ vt) * spacing
     return out
+
+
+# Rotated, flipped and anisotropic, so that a swapped axis or sign shows.
+OBLIQUE = rightAngled(
+    np.array([[-0.72, 0.26, 0.1, 40.0], [-0.27, -0.75, 0.3, 35.0], [0.08, 0.1, 1.9, -30.0], [0.0, 0.0, 0.0, 1.0]])
+)
 
 
 class HeadlessScene:
