@@ -57,6 +57,9 @@ class InstantSession:
         self.prompts = tuple(prompts)
         return MaskUpdate(VoxelBox.empty(), np.zeros((0, 0, 0), np.uint8))
 
+    def undo(self) -> MaskUpdate:
+        return self.replay(self.prompts[:-1])
+
     def reset(self) -> MaskUpdate:
         return self.replay(())
 
@@ -140,15 +143,8 @@ def memory(clicks: int = 500, segments: int = 50, shape: tuple[int, int, int] = 
         for k in range(clicks // segments):
             logic.addPoint(center + rng.uniform(-6, 6, 3), positive=k % 3 != 2)
         gc.collect()
-        held = (
-            sum(
-                logic.active.image(id).box.shape_ijk[0]
-                * logic.active.image(id).box.shape_ijk[1]
-                * logic.active.image(id).box.shape_ijk[2]
-                for id in node.GetSegmentation().GetSegmentIDs()
-            )
-            / 1e6
-        )
+        images = [logic.active.image(segmentId) for segmentId in node.GetSegmentation().GetSegmentIDs()]
+        held = sum(float(np.prod(image.box.shape_ijk)) for image in images) / 1e6
         marks.append(residentMb() - held)
     third = max(1, segments // 3)
     return {
