@@ -1,0 +1,1 @@
+"""Training: the data engine, interactive training and layer-wise progressive distillation."""

@@ -1,0 +1,184 @@
+"""What a prompt means, drawn as maps at half resolution: where, how similar, how far.
+
+Without the similarity maps a small network has to discover what a click is; they were worth .07-.15 Dice at equal
+training time, and the geodesic maps another .03-.06 at the first click (36 structures, CT and MR).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["FLAGS", "GEODESIC_MAPS", "PROMPT_MAPS", "SIMILARITY_MAPS", "Prompts", "draw_prompts"]
+
+PROMPT_MAPS = 3  # positive balls, negative balls, filled box
+SIMILARITY_MAPS = 10
+GEODESIC_MAPS = 5
+FLAGS = 4  # previous mask, box, positive clicks, negative clicks given
+
+_FAR = 1e4
+_BALL = 1.0  # half-resolution voxels, standard deviation
+_NEAR = 6.0
+_EDGE_COST = 30.0  # extra steps of a full-range step of the equalised intensity
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts of B targets in half-resolution coordinates of a (D, H, W) map.
+
+    Attributes:
+        centres: (B, P, 3) float, clamped into the map.
+        positive: (B, P) bool.
+        negative: (B, P) bool.
+        box: per axis, (B, L) share of each cell that lies inside the box; zeros without a box.
+        has_box: (B,) bool.
+    """
+
+    centres: Tensor
+    positive: Tensor
+    negative: Tensor
+    box: tuple[Tensor, Tensor, Tensor]
+    has_box: Tensor
+
+    @classmethod
+    def at_half(cls, points: Tensor, labels: Tensor, boxes: Tensor | None, shape: tuple[int, int, int]) -> Prompts:
+        """From crop voxels to half resolution, where cell j holds voxels 2j and 2j + 1."""
+        limit = torch.tensor(shape, device=points.device, dtype=torch.float32) - 1
+        centres = torch.minimum(((points.float() - 0.5) / 2).clamp(min=0), limit)
+        if boxes is None:
+            has_box = torch.zeros(points.shape[0], dtype=torch.bool, device=points.device)
+            box = tuple(torch.zeros(points.shape[0], n, device=points.device) for n in shape)
+        else:
+            has_box = torch.isfinite(boxes).flatten(1).all(1)
+            corners = torch.nan_to_num(boxes.float(), nan=0.0)
+            box = tuple(_occupancy(corners[:, 0, a], corners[:, 1, a], n) for a, n in enumerate(shape))
+        return cls(centres, labels == 1, labels == 0, (box[0], box[1], box[2]), has_box)
+
+    def flags(self) -> Tensor:
+        """(B, 3) which kinds of prompt there are: box, positive, negative."""
+        return torch.stack([self.has_box, self.positive.any(1), self.negative.any(1)], 1).float()
+
+
+def draw_prompts(prompts: Prompts, embedding: Tensor, intensity: Tensor, sharpness: Tensor) -> Tensor:
+    """All hint maps, float32.
+
+    Args:
+        prompts: of B targets.
+        embedding: (B, E, D, H, W) learned click embedding.
+        intensity: (B, 2, D, H, W) min-max and equalised intensities.
+        sharpness: scalar, how fast similarity falls with embedding distance; above zero.
+
+    Returns:
+        (B, PROMPT_MAPS + SIMILARITY_MAPS + GEODESIC_MAPS, D, H, W).
+    """
+    shape = embedding.shape[2:]
+    balls, near, seeds = [], [], []
+    for chosen in (prompts.positive, prompts.negative):
+        balls.append(_gaussians(prompts.centres, chosen, shape, _BALL))
+        near.append(_gaussians(prompts.centres, chosen, shape, _NEAR))
+        seeds.append(_cubes(prompts.centres, chosen, shape))
+    box = torch.einsum("bi,bj,bk->bijk", *prompts.box)
+    maps = [*balls, box]
+    maps += _similarities(prompts, embedding, intensity, sharpness, near)
+    maps += _geodesics(intensity, seeds[0], seeds[1], box, prompts.has_box)
+    return torch.stack(maps, 1)
+
+
+def geodesic_distances(intensity: Tensor, seeds: Tensor, edge_cost: float = _EDGE_COST, rounds: int = 2) -> Tensor:
+    """Approximate geodesic distance by axis sweeps, each one vectorised.
+
+    Along an axis with cumulative cost C the best path from any earlier voxel is C[k] + min_{j<=k}(d[j] - C[j]), a
+    running minimum; six of them make a round (raster-sweep idea of Criminisi et al., ECCV 2008).
+
+    Args:
+        intensity: (B, D, H, W).
+        seeds: (B, M, D, H, W) bool.
+        edge_cost: steps added per unit of intensity difference.
+        rounds: sweeps over all axes and directions.
+
+    Returns:
+        (B, M, D, H, W) in voxels plus weighted intensity steps; 1e4 where no seed exists.
+    """
+    distance = torch.where(seeds, 0.0, _FAR)
+    costs = []
+    for axis in (2, 3, 4):
+        step = 1 + edge_cost * intensity[:, None].diff(dim=axis).abs()
+        costs.append(F.pad(step.cumsum(axis), (0, 0) * (4 - axis) + (1, 0)))
+    for _ in range(rounds):
+        for axis, cost in zip((2, 3, 4), costs, strict=True):
+            forward = (distance - cost).cummin(axis).values + cost
+            backward = (distance + cost).flip(axis).cummin(axis).values.flip(axis) - cost
+            distance = torch.minimum(forward, backward)
+    return distance.clamp(0, _FAR)
+
+
+def _occupancy(lower: Tensor, upper: Tensor, length: int) -> Tensor:
+    cells = torch.arange(length, device=lower.device) * 2.0
+    inside = torch.minimum(upper[:, None], cells + 2) - torch.maximum(lower[:, None], cells)
+    return inside.clamp(0, 2) / 2
+
+
+def _profiles(centres: Tensor, shape: torch.Size) -> list[Tensor]:
+    """Signed distance of every cell to every click along each axis: three of (B, P, L)."""
+    return [torch.arange(n, device=centres.device) - centres[..., a, None] for a, n in enumerate(shape)]
+
+
+def _gaussians(centres: Tensor, chosen: Tensor, shape: torch.Size, sigma: float) -> Tensor:
+    """Separable balls of all chosen clicks, summed and capped at one: (B, D, H, W)."""
+    z, y, x = (torch.exp(-(p**2) / (2 * sigma**2)) for p in _profiles(centres, shape))
+    return torch.einsum("bpi,bpj,bpk->bijk", z * chosen[..., None], y, x).clamp(max=1)
+
+
+def _cubes(centres: Tensor, chosen: Tensor, shape: torch.Size) -> Tensor:
+    """3x3x3 cells around each chosen click: (B, D, H, W) bool."""
+    z, y, x = ((p.abs() <= 1.5).float() for p in _profiles(centres.round(), shape))
+    return torch.einsum("bpi,bpj,bpk->bijk", z * chosen[..., None], y, x) > 0
+
+
+def _similarities(
+    prompts: Prompts, embedding: Tensor, intensity: Tensor, sharpness: Tensor, near: list[Tensor]
+) -> list[Tensor]:
+    shape = embedding.shape[2:]
+    cells = prompts.centres.round().long()
+    index = (cells[..., 0] * shape[1] + cells[..., 1]) * shape[2] + cells[..., 2]  # (B, P)
+    flat, values = embedding.flatten(2), intensity.flatten(2)
+    clicked = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)  # (B, P, E)
+    reference = values.gather(2, index[:, None].expand(-1, 2, -1))  # (B, 2, P)
+    squares = flat.square().sum(1)[:, None] + clicked.square().sum(2)[..., None]
+    apart = (squares - 2 * torch.bmm(clicked, flat)).clamp(min=0) / flat.shape[1]  # (B, P, V)
+    maps = []
+    for kind, chosen in enumerate((prompts.positive, prompts.negative)):
+        blocked = torch.where(chosen, 0.0, _FAR)
+        maps.append(torch.exp(-sharpness * _smallest(apart + blocked[..., None])))
+        steps = [_smallest((values[:, c, None] - reference[:, c, :, None]).abs() + blocked[..., None]) for c in (0, 1)]
+        maps += [torch.exp(-steps[0].square() / 0.03), torch.exp(-steps[1].square() / 0.03)]
+        maps += [torch.exp(-steps[1].square() / 0.003), near[kind].flatten(1)]
+    return [m.reshape(m.shape[0], *shape) for m in maps]
+
+
+def _smallest(distances: Tensor) -> Tensor:
+    """Minimum over clicks of (B, P, V); far away when there are no clicks at all."""
+    if distances.shape[1] == 0:
+        return distances.new_full((distances.shape[0], distances.shape[2]), _FAR)
+    return distances.amin(1)
+
+
+@torch.no_grad()
+def _geodesics(intensity: Tensor, positive: Tensor, negative: Tensor, box: Tensor, has_box: Tensor) -> list[Tensor]:
+    """Nearness to positives, to negatives, to negatives or the border, and two soft comparisons."""
+    smooth = F.avg_pool3d(intensity[:, 1:], 3, 1, 1, count_include_pad=False)[:, 0]
+    border = negative.clone()
+    for axis in (1, 2, 3):
+        border.select(axis, 0).fill_(True)
+        border.select(axis, border.shape[axis] - 1).fill_(True)
+    # A box says that everything outside it is background.
+    border |= has_box[:, None, None, None] & (box == 0)
+    border &= ~positive
+    distance = geodesic_distances(smooth, torch.stack([positive, negative, border], 1))
+    to_positive, to_negative, to_border = distance.unbind(1)
+    lead = (to_border - to_positive).clamp(-100, 100)
+    nearness = [torch.exp(-d / 10) for d in (to_positive, to_negative, to_border)]
+    return [*nearness, torch.sigmoid(lead / 4), torch.sigmoid(lead / 20)]

@@ -1,0 +1,103 @@
+"""Cutting oriented crops of any zoom out of a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .draw import Draw, Shape
+
+__all__ = ["Crop", "random_crop", "sample_image", "sample_labels"]
+
+_PLAIN, _FLIPS = 0.5, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Where a crop's voxels lie in a volume.
+
+    Attributes:
+        index: (3, D, H, W) float voxel indices into the volume.
+        step: (3,) volume voxels per crop voxel along each volume axis, for anti-aliasing.
+        inside: (D, H, W) bool, voxels within the volume.
+    """
+
+    index: Tensor
+    step: tuple[float, float, float]
+    inside: Tensor
+
+
+def random_crop(
+    draw: Draw, lower: Tensor, upper: Tensor, spacing: Tensor, size: Tensor, shape: Shape, minimum: float
+) -> Crop:
+    """A crop around an object: extent times a random factor, random place, rotation, flips and aspect.
+
+    Args:
+        draw: random numbers.
+        lower: (3,) lowest voxel index of the object's box.
+        upper: (3,) one beyond the highest.
+        spacing: (3,) mm.
+        size: (3,) shape of the volume.
+        shape: of the crop.
+        minimum: smallest field of view along the longest crop axis, mm.
+    """
+    extent = float(((upper - lower) * spacing).max())
+    factor = draw.log_uniform(0.7, 3.0) if draw.chance(0.85) else draw.log_uniform(3.0, 6.0)
+    view = min(max(extent * factor, minimum), 1.3 * float((size * spacing).max()))
+    centre = ((lower + upper) / 2 - 0.5) * spacing
+    slack = max(0.25 * view, 0.5 * (view - extent) * draw.uniform(0, 1))
+    centre = centre + (draw.rand(3).cpu() * 2 - 1) * min(slack, 0.5 * view)
+    voxel = torch.full((3,), view / max(shape))
+    if draw.chance(0.25):
+        voxel[draw.integer(0, 2)] *= draw.log_uniform(0.5, 2.0)
+    axes = [(torch.arange(n) - (n - 1) / 2) * voxel[a] for a, n in enumerate(shape)]
+    turn = draw.rotation().cpu() if draw.chance(1 - _PLAIN) else torch.eye(3)[torch.tensor(_permutation(draw))]
+    if draw.chance(_FLIPS):
+        turn = turn * torch.tensor([draw.choice([-1.0, 1.0]) for _ in range(3)])[:, None]
+    place = torch.stack(torch.meshgrid(*(a.to(draw.device) for a in axes), indexing="ij"))
+    # rows of `turn` are the crop axes in volume axes (mm), then to voxels of the volume
+    matrix = (turn.T / spacing[:, None]).to(draw.device)
+    index = torch.einsum("ij,jdhw->idhw", matrix, place) + (centre / spacing).to(draw.device)[:, None, None, None]
+    limit = size.to(draw.device)[:, None, None, None]
+    inside = ((index > -0.5) & (index < limit - 0.5)).all(0)
+    step = (matrix.cpu().abs() * voxel).amax(1)
+    return Crop(index, (float(step[0]), float(step[1]), float(step[2])), inside)
+
+
+def _permutation(draw: Draw) -> list[int]:
+    order = [0, 1, 2]
+    draw.python.shuffle(order)
+    return order
+
+
+def sample_labels(volume: Tensor, crop: Crop) -> Tensor:
+    """Nearest labels; edges replicated. (D, H, W) int64."""
+    size = volume.shape
+    cells = [crop.index[a].round().long().clamp(0, size[a] - 1) for a in range(3)]
+    flat = (cells[0] * size[1] + cells[1]) * size[2] + cells[2]
+    return volume.reshape(-1)[flat.reshape(-1)].reshape(flat.shape).long()
+
+
+def sample_image(volume: Tensor, crop: Crop) -> Tensor:
+    """Trilinear intensities of the part that the crop sees, averaged first where it is much coarser."""
+    lower = [max(0, int(crop.index[a].amin().floor()) - 1) for a in range(3)]
+    upper = [min(volume.shape[a], int(crop.index[a].amax().ceil()) + 2) for a in range(3)]
+    window = [(lo, hi) if lo < hi else _nearest_slab(lo, n) for lo, hi, n in zip(lower, upper, volume.shape, strict=True)]
+    part = volume[tuple(slice(lo, hi) for lo, hi in window)].float()[None, None]
+    pool = [max(1, min(int(crop.step[a] + 0.3), part.shape[2 + a])) for a in range(3)]
+    part = F.avg_pool3d(part, pool, ceil_mode=True, count_include_pad=False)
+    size = part.shape[2:]
+    unit = []
+    for a in (2, 1, 0):  # grid_sample wants x, y, z
+        cell = (crop.index[a] - window[a][0] + 0.5) / pool[a]  # in pooled cells, left edge at 0
+        unit.append(cell / size[a] * 2 - 1)
+    grid = torch.stack(unit, -1)[None]
+    return F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
+
+
+def _nearest_slab(index: int, length: int) -> tuple[int, int]:
+    at = min(max(index, 0), length - 1)
+    return at, at + 1

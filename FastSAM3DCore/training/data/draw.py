@@ -1,0 +1,69 @@
+"""Random numbers of one sample: a pure function of (seed, index), so that a resumed run sees the same data."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Draw", "Shape"]
+
+Shape = tuple[int, int, int]
+T = TypeVar("T")
+
+
+class Draw:
+    """Scalars from Python's generator, tensors from torch's on the training device."""
+
+    def __init__(self, seed: int, index: int, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        mixed = (seed * 1_000_003 + index * 7_919 + 12_345) % (2**62)
+        self.python = random.Random(mixed)
+        self.torch = torch.Generator(device=self.device).manual_seed(mixed)
+
+    def chance(self, probability: float) -> bool:
+        """True with this probability."""
+        return self.python.random() < probability
+
+    def uniform(self, low: float, high: float) -> float:
+        """Uniform in [low, high]."""
+        return self.python.uniform(low, high)
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """Uniform on a logarithmic scale."""
+        return math.exp(self.python.uniform(math.log(low), math.log(high)))
+
+    def integer(self, low: int, high: int) -> int:
+        """Uniform in low..high, both included."""
+        return self.python.randint(low, high)
+
+    def choice(self, items: Sequence[T]) -> T:
+        """One of the items."""
+        return self.python.choice(items)
+
+    def rand(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1)."""
+        return torch.rand(shape, generator=self.torch, device=self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal."""
+        return torch.randn(shape, generator=self.torch, device=self.device)
+
+    def rotation(self) -> Tensor:
+        """(3, 3) random orthogonal matrix (reflections included)."""
+        return torch.linalg.qr(self.normal(3, 3)).Q
+
+    def smooth(self, channels: int, knots: int, shape: Shape) -> Tensor:
+        """Smooth noise of unit deviation: (channels, D, H, W) with about `knots` waves along the longest axis."""
+        longest = max(shape)
+        if knots >= longest:
+            return self.normal(channels, *shape)
+        coarse = [max(2, math.ceil(knots * n / longest)) for n in shape]
+        noise = self.normal(1, channels, *coarse)
+        field = F.interpolate(noise, size=shape, mode="trilinear", align_corners=True)[0]
+        return field / (field.std() + 1e-6)

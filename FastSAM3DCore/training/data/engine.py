@@ -1,0 +1,128 @@
+"""The data engine: an endless, repeatable supply of scenes from all sources, with reuse."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ...errors import ImageError
+from .draw import Draw, Shape
+from .scenes import Scene, anatomy_scene, scan_scene, shapes_scene
+from .supervoxels import with_supervoxels
+from .volumes import LabelledVolume, load_volume
+
+__all__ = ["DataEngine", "Sources"]
+
+_TRIES = 8
+
+
+@dataclass
+class Sources:
+    """Everything scenes can be cut from.
+
+    Attributes:
+        anatomy: label maps.
+        anatomy_weights: how often each label map is used.
+        scans: labelled scans.
+        scan_weights: how often each scan is used.
+        supervoxels: scans with pseudo-labels.
+    """
+
+    anatomy: list[LabelledVolume] = field(default_factory=list)
+    anatomy_weights: list[float] = field(default_factory=list)
+    scans: list[LabelledVolume] = field(default_factory=list)
+    scan_weights: list[float] = field(default_factory=list)
+    supervoxels: list[LabelledVolume] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, root: Path, splits: Path | None, device: torch.device | str = "cpu") -> Sources:
+        """Read what the split file names below `root`.
+
+        Args:
+            root: holds `labelmaps/`, `scans/<case>/` and `unlabelled/`; missing folders are skipped.
+            splits: JSON with lists "train" and "unlabelled" and "labelmaps_excluded"; None uses no scans.
+            device: where volumes are kept.
+
+        Raises:
+            ImageError: if a named file is missing or unreadable.
+        """
+        split = {"train": [], "unlabelled": []} if splits is None else json.loads(splits.read_text())
+        out = cls()
+        for path in sorted((root / "labelmaps").glob("*.nii.gz")):
+            name = path.name.removesuffix(".nii.gz")
+            if name not in split.get("labelmaps_excluded", []):
+                out.anatomy.append(load_volume(name, path, device=device))
+        for case in split["train"]:
+            folder = root / "scans" / case
+            if not folder.is_dir():
+                raise ImageError(f"training case {case} is not in {folder.parent}; fix the split file or the data path")
+            out.scans.append(load_volume(case, folder / "label.nii.gz", folder / "image.nii.gz", device))
+        plain = [load_volume(n, None, root / "unlabelled" / f"{n}.nii.gz", device) for n in split["unlabelled"]]
+        out.supervoxels = [with_supervoxels(v) for v in [*plain, *out.scans[:4]]]
+        out.anatomy = [v for v in out.anatomy if v.structures]
+        out.scans = [v for v in out.scans if v.structures]
+        out.anatomy_weights, out.scan_weights = _weights(out.anatomy), _weights(out.scans)
+        return out
+
+
+class DataEngine:
+    """Scene number `index` of a shape is a pure function of (seed, index, shape).
+
+    Args:
+        sources: label maps and scans.
+        mix: weight of each kind: "shapes", "anatomy", "scans", "supervoxels"; kinds without data are left out.
+        seed: of the stream.
+        device: where scenes are made.
+        targets: masks kept per scene.
+    """
+
+    def __init__(
+        self, sources: Sources, mix: dict[str, float], seed: int, device: torch.device | str = "cpu", targets: int = 5
+    ) -> None:
+        available = {
+            "shapes": True,
+            "anatomy": bool(sources.anatomy),
+            "scans": bool(sources.scans),
+            "supervoxels": bool(sources.supervoxels),
+        }
+        self.mix = {kind: weight for kind, weight in mix.items() if available.get(kind) and weight > 0}
+        if not self.mix:
+            raise ImageError("no training data: give a weight to 'shapes', or point the config to data")
+        self.sources, self.seed, self.device, self.targets = sources, seed, torch.device(device), targets
+
+    def scene(self, index: int, shape: Shape) -> Scene:
+        """Make scene number `index`."""
+        draw = Draw(self.seed, index, self.device)
+        kind = draw.python.choices(list(self.mix), list(self.mix.values()))[0]
+        for _ in range(_TRIES):
+            made = self._make(draw, kind, shape)
+            if made is not None:
+                return made
+        while True:  # an unlucky crop: random shapes always find a target sooner or later
+            made = shapes_scene(draw, shape, self.targets)
+            if made is not None:
+                return made
+
+    def _make(self, draw: Draw, kind: str, shape: Shape) -> Scene | None:
+        sources = self.sources
+        if kind == "anatomy":
+            volume = draw.python.choices(sources.anatomy, sources.anatomy_weights)[0]
+            return anatomy_scene(draw, volume, shape, self.targets)
+        if kind == "scans":
+            volume = draw.python.choices(sources.scans, sources.scan_weights)[0]
+            return scan_scene(draw, volume, shape, self.targets)
+        if kind == "supervoxels":
+            return scan_scene(draw, draw.choice(sources.supervoxels), shape, self.targets)
+        return shapes_scene(draw, shape, self.targets)
+
+
+def _weights(volumes: list[LabelledVolume]) -> list[float]:
+    """More structures count more, large families of similar volumes count less: square roots of both."""
+    families = [re.split(r"[_\d]*\d", v.name)[0] for v in volumes]
+    return [
+        (len(v.structures) / families.count(family)) ** 0.5 for v, family in zip(volumes, families, strict=True)
+    ]

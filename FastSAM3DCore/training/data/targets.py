@@ -1,0 +1,96 @@
+"""Choosing what a person might want to segment in a labelled crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from .draw import Draw
+
+__all__ = ["choose_targets", "visible"]
+
+_FAINT, _KEEP_FAINT = 0.25, 0.2
+_UNION, _CONNECTED, _LARGEST_SHARE = 0.15, 0.9, 0.6
+
+
+def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, background: int = 0) -> list[Tensor]:
+    """Up to `wanted` masks: structures or unions of touching ones, mostly one connected piece.
+
+    Args:
+        draw: random numbers.
+        labels: (D, H, W) int64.
+        focus: label to try first, or None.
+        wanted: how many masks.
+        background: labels below this are never targets.
+
+    Returns:
+        Masks (D, H, W) bool, each between a few voxels and 60 % of the crop; maybe fewer than wanted, maybe none.
+    """
+    counts = torch.bincount(labels.flatten()).tolist()
+    smallest = _smallest(labels.numel())
+    largest = _LARGEST_SHARE * labels.numel()
+    usable = [k for k, n in enumerate(counts) if k >= background and smallest <= n <= largest]
+    draw.python.shuffle(usable)
+    if focus in usable:
+        usable.remove(focus)
+        usable.insert(0, focus)
+    masks: list[Tensor] = []
+    for label in usable:
+        mask = labels == label
+        if draw.chance(_UNION):
+            mask = _with_neighbour(draw, labels, mask, background)
+        if draw.chance(_CONNECTED):
+            mask = _piece(draw, mask, smallest)
+        size = int(mask.sum())
+        if smallest <= size <= largest:
+            masks.append(mask)
+        if len(masks) == wanted:
+            break
+    return masks
+
+
+def visible(draw: Draw, image: Tensor, masks: list[Tensor]) -> list[Tensor]:
+    """Drop most targets that nobody could see: mean differs from the surrounding shell by under 0.25 deviations.
+
+    Synthetic scenes hide about a fifth of their targets under texture and noise; a share of those is kept, since real
+    borders fade too.
+    """
+    if not masks:
+        return masks
+    inside = F.avg_pool3d(torch.stack(masks)[:, None].float(), 2)  # (K, 1, d, h, w)
+    shell = (F.max_pool3d(inside, 5, 1, 2) - inside).clamp(min=0)
+    values = F.avg_pool3d(image[None, None], 2)
+    moments = []
+    for weight in (inside, shell):
+        total = weight.sum((1, 2, 3, 4)) + 1e-6
+        mean = (weight * values).sum((1, 2, 3, 4)) / total
+        moments.append((mean, (weight * values.square()).sum((1, 2, 3, 4)) / total - mean.square()))
+    (mean, variance), (around, spread) = moments
+    contrast = (mean - around).abs() / (0.5 * (variance + spread)).clamp(min=1e-8).sqrt()
+    return [m for m, c in zip(masks, contrast.tolist(), strict=True) if c > _FAINT or draw.chance(_KEEP_FAINT)]
+
+
+def _smallest(voxels: int) -> int:
+    return 10 if voxels < 48**3 else 40
+
+
+def _with_neighbour(draw: Draw, labels: Tensor, mask: Tensor, background: int) -> Tensor:
+    grown = F.max_pool3d(mask[None, None].float(), 3, 1, 1)[0, 0] > 0
+    touching = [k for k in torch.unique(labels[grown & ~mask]).tolist() if k >= background]
+    return mask | (labels == draw.choice(touching)) if touching else mask
+
+
+def _piece(draw: Draw, mask: Tensor, smallest: int) -> Tensor:
+    """One connected component, any that is not tiny."""
+    pieces, count = ndimage.label(mask.cpu().numpy())
+    if count <= 1:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= max(smallest, 0.25 * sizes.max()))
+    if len(large) == 0:
+        return torch.zeros_like(mask)
+    return torch.from_numpy(pieces == draw.choice(large.tolist())).to(mask.device)

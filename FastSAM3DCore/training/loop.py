@@ -1,0 +1,256 @@
+"""The training loop: resumable to the step, on CPU, one GPU, or several through torch's own DDP."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..modeling.hires import HiresModel, build_hires, load_hires, save_hires
+from .checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from .config import TrainConfig
+from .data.draw import Draw, Shape
+from .data.engine import DataEngine, Sources
+from .data.pool import Batch, ScenePool
+from .holdout import HeldOutCrop, held_out_crops, mean_scores
+from .progress import Curves, Reporter, plot_curves
+from .schedule import Schedule, pick_plan
+from .step import InteractiveStep, StepResult
+
+__all__ = ["Trainer", "train"]
+
+logger = logging.getLogger(__name__)
+_PROMPT_SEED = 1_000_003
+
+
+class Trainer:
+    """Holds the state of a run.
+
+    Args:
+        config: of the run.
+        device: where to train; "auto" takes CUDA if there is one.
+        reporter: where progress is shown.
+    """
+
+    def __init__(self, config: TrainConfig, device: str = "auto", reporter: Reporter | None = None) -> None:
+        self.config = config
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.device = _device(device)
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        self.output = Path(config.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.reporter = reporter or Reporter()
+        torch.manual_seed(config.seed)
+        self.model = self._network()
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.engine = self._engine()
+        self.pool = ScenePool(self.engine, config.reuse, stride=self.world, following=self.rank)
+        self.task: nn.Module = self.make_task()
+        self.optimizer = torch.optim.AdamW(
+            self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        )
+        self.step, self.seen, self.seconds, self.started = 0, 0, 0.0, time.time()
+        self.held_out: list[HeldOutCrop] | None = None
+
+    # -- what distillation changes ----------------------------------------------------------------------------------
+    def make_task(self) -> nn.Module:
+        """The module whose forward gives the loss."""
+        task = InteractiveStep(self.model, self.config.box_share, self.config.mask_share, self.config.bfloat16)
+        return self._distributed(task)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser updates."""
+        return list(self.model.parameters())
+
+    def forward(self, batch: Batch, draw: Draw, progress: float) -> StepResult:
+        """Loss of one batch."""
+        result: StepResult = self.task(batch, draw, self._rounds(draw))
+        return result
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+    def run(self, stop_at: int | None = None) -> None:
+        """Train until the schedule ends (or until step `stop_at`), then leave a checkpoint, weights and curves."""
+        curves = Curves(self.output / "curves.csv", self.step) if self.rank == 0 else None
+        schedule = Schedule.of(self.config, self.started)
+        saved = exported = time.time()
+        evaluated = 0.0
+        while (progress := schedule.progress(self.step, time.time())) < 1 and self.step != stop_at:
+            row = self._one_step(schedule, progress)
+            if curves is None:
+                continue
+            curves.add(row)
+            self.reporter.step(row, progress)
+            now = time.time()
+            if now - saved > self.config.checkpoint_seconds:
+                curves.flush()
+                self.save()
+                saved = now
+            if self.config.export_seconds and now - exported > self.config.export_seconds:
+                self.export()
+                plot_curves(curves.path, self.output / "curves.png")
+                exported = now
+            if self.config.evaluate_seconds and now - evaluated > self.config.evaluate_seconds:
+                self._evaluate()
+                evaluated = time.time()
+        if curves is not None:
+            curves.close()
+            self.save()
+            self.export()
+            plot_curves(curves.path, self.output / "curves.png")
+        self.reporter.close()
+
+    def _one_step(self, schedule: Schedule, progress: float) -> dict[str, float]:
+        began = time.time()
+        rate = self.config.learning_rate * schedule.factor(self.step, began)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        draw = Draw(self.config.seed * _PROMPT_SEED + 17, self.step * self.world + self.rank, self.device)
+        plan = pick_plan(Draw(self.config.seed, self.step), self.config.plans, self.step)
+        batch = self.pool.batch(draw, _shape(draw, plan.size), plan.crops, plan.targets)
+        result = self.forward(batch, draw, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        self.optimizer.step()
+        self._update_average()
+        self.step += 1
+        self.seen += len(batch.targets) * self.world
+        self.seconds += time.time() - began
+        return {
+            "step": self.step - 1,
+            "targets": self.seen,
+            "seconds": round(self.seconds, 2),
+            "size": plan.size,
+            "rate": rate,
+            "loss": round(float(result.loss.detach()), 5),
+            "first_dice": round(result.first_dice, 4),
+            "last_dice": round(result.last_dice, 4),
+        }
+
+    def _rounds(self, draw: Draw) -> int:
+        """Prompts per sample; the same on all ranks is not needed, each decodes its own."""
+        if self.step < self.config.single_click_steps:
+            return draw.python.choices([1, 2], [0.7, 0.3])[0]
+        rounds = draw.python.choices([1, 2, 3, 4, 6], [0.3, 0.3, 0.2, 0.13, 0.07])[0]
+        return min(rounds, self.config.max_clicks)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        weight = 1 - min(self.config.ema, (self.step + 1) / (self.step + 10))
+        averaged: list[Tensor] = list(self.average.parameters())
+        torch._foreach_lerp_(averaged, [p.data for p in self.model.parameters()], weight)
+
+    # -- state ------------------------------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "config": self.config.to_json(),
+            "network": self.model.config.to_json(),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(),
+            "pool": self.pool.state(),
+            "counters": {
+                "step": self.step,
+                "seen": self.seen,
+                "seconds": self.seconds,
+                "started": self.started,
+            },
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.output / "checkpoint.pt", self.state())
+
+    def resume(self, path: Path | None = None) -> bool:
+        """Go on from a checkpoint if there is one."""
+        path = path or self.output / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = load_checkpoint(path, self.device)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.pool.restore(state["pool"])
+        counters = state["counters"]
+        self.step, self.seen = counters["step"], counters["seen"]
+        self.seconds, self.started = counters["seconds"], counters["started"]
+        restore_random_state(load_checkpoint(path, "cpu")["random"])
+        self.reporter.say(f"resumed at step {self.step}")
+        return True
+
+    def export(self) -> None:
+        """Write the averaged weights as `weights.safetensors`."""
+        note = {"step": str(self.step), "targets": str(self.seen)}
+        save_hires(self.average, self.output / "weights.safetensors", note)
+
+    def _evaluate(self) -> None:
+        if self.held_out is None:
+            cases = json.loads(Path(self.config.splits).read_text())["held_out"] if self.config.splits else []
+            picked = [c for c in cases if "hippocampus" not in c][::2]
+            self.held_out = held_out_crops(Path(self.config.data) / "scans", picked, 64, 2)
+        if not self.held_out:
+            return
+        began = time.time()
+        scores = mean_scores(self.average, self.held_out, 5)
+        text = "  ".join(f"{key} {value:.3f}" for key, value in scores.items())
+        self.reporter.say(f"held out, step {self.step}, {self.seen} targets: {text}  ({time.time() - began:.0f} s)")
+        with (self.output / "held_out.jsonl").open("a") as stream:
+            stream.write(json.dumps({"step": self.step, "targets": self.seen, "seconds": self.seconds, **scores}) + "\n")
+
+    # -- construction -----------------------------------------------------------------------------------------------
+    def _network(self) -> HiresModel:
+        if self.config.initial:
+            model = load_hires(Path(self.config.initial))
+        else:
+            model = build_hires(self.config.model)
+        return model.to(self.device).to(memory_format=torch.channels_last_3d).train()
+
+    def _engine(self) -> DataEngine:
+        sources = Sources()
+        if self.config.data:
+            splits = Path(self.config.splits) if self.config.splits else None
+            sources = Sources.load(Path(self.config.data), splits, self.device)
+        return DataEngine(sources, self.config.mix, self.config.seed, self.device)
+
+    def _distributed(self, task: nn.Module) -> nn.Module:
+        if self.world == 1:
+            return task
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(task, device_ids=ids, find_unused_parameters=True)
+
+
+def train(config: TrainConfig, device: str = "auto", fresh: bool = False) -> Trainer:
+    """Run a config, going on from its output folder's checkpoint unless `fresh`."""
+    trainer = Trainer(config, device)
+    if not fresh:
+        trainer.resume()
+    trainer.run()
+    return trainer
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def _shape(draw: Draw, size: int) -> Shape:
+    """Mostly cubes; one in eight crops is shorter along one axis."""
+    sides = [size, size, size]
+    if size > 32 and draw.chance(0.125):
+        sides[draw.integer(0, 2)] = draw.choice(range(size // 2 // 8 * 8, size, 8))
+    return sides[0], sides[1], sides[2]

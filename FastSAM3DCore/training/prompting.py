@@ -1,0 +1,206 @@
+"""A simulated person: first clicks, boxes, scribbles, rough masks, and corrections of what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .data.draw import Draw
+
+__all__ = ["Dialogue", "corrective_clicks", "first_prompts"]
+
+_SCRIBBLE = 5
+_SLOPPY = 0.12
+
+
+@dataclass
+class Dialogue:
+    """What was said so far about N targets.
+
+    Attributes:
+        points: (N, P, 3) float crop voxels.
+        labels: (N, P) int64, -1 for no point.
+        boxes: (N, 2, 3) float, NaN for no box.
+        mask: (N, 1, D, H, W) float logits, NaN for no mask yet; None if nobody has one.
+        plain_click: (N,) bool, targets that begin with one click and nothing else (ambiguous).
+    """
+
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor
+    mask: Tensor | None
+    plain_click: Tensor
+
+    def add(self, points: Tensor, labels: Tensor) -> None:
+        """Append one click per target: points (N, 3), labels (N,)."""
+        self.points = torch.cat([self.points, points[:, None]], 1)
+        self.labels = torch.cat([self.labels, labels[:, None]], 1)
+
+
+def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: float) -> Dialogue:
+    """Begin a dialogue about each target.
+
+    Args:
+        draw: random numbers.
+        targets: (N, D, H, W) bool, none empty.
+        box_share: samples that begin with a box.
+        mask_share: samples that begin with a degraded mask.
+    """
+    n = targets.shape[0]
+    points = _start_clicks(draw, targets)[:, None].repeat(1, _SCRIBBLE, 1)
+    labels = torch.full((n, _SCRIBBLE), -1, dtype=torch.int64, device=targets.device)
+    labels[:, 0] = 1
+    boxes = torch.full((n, 2, 3), torch.nan, device=targets.device)
+    plain = torch.ones(n, dtype=torch.bool, device=targets.device)
+    begun_with_mask = []
+    for k in range(n):
+        kind = draw.uniform(0, 1)
+        if kind < box_share:
+            thin = draw.chance(0.25)
+            boxes[k] = _box(draw, targets[k], points[k, 0], thin)
+            if draw.chance(0.6):
+                labels[k, 0] = -1
+            plain[k] = False
+        elif kind < box_share + mask_share:
+            begun_with_mask.append(k)
+            labels[k, 0] = -1
+            plain[k] = False
+        elif kind < box_share + mask_share + 0.08:
+            points[k] = _scribble(draw, targets[k], points[k, 0])
+            labels[k] = 1
+            plain[k] = False
+    mask = None
+    if begun_with_mask:
+        mask = targets.new_full((n, 1, *targets.shape[1:]), torch.nan, dtype=torch.float32)
+        picked = torch.tensor(begun_with_mask, device=targets.device)
+        mask[picked] = _degraded(draw, targets[picked])
+        _some_corrections(draw, targets, mask, picked, points, labels)
+    return Dialogue(points, labels, boxes, mask, plain)
+
+
+def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """One click per target inside a thick part of its error.
+
+    A box filter of the error at half resolution plus noise stands in for the distance transform, which took most of
+    a training step on the CPU.
+
+    Args:
+        draw: random numbers.
+        error: (N, D, H, W) bool, mask differs from target.
+        targets: (N, D, H, W) bool.
+
+    Returns:
+        points (N, 3) float and labels (N,) int64: 1 where the target was missed, 0 where too much was taken, -1 where
+        nothing is wrong.
+    """
+    half = F.avg_pool3d(error[:, None].float(), 2)
+    width = draw.choice([1, 3, 5])
+    score = half
+    if width > 1:
+        for axis in range(3):
+            kernel, pad = [1, 1, 1], [0, 0, 0]
+            kernel[axis], pad[axis] = width, width // 2
+            score = F.avg_pool3d(score, kernel, 1, pad)
+    noise = draw.rand(*score.shape) * draw.choice([0.05, 0.25])
+    score = (score + noise)[:, 0] * (half[:, 0] > 0)
+    cell = _unravel(score.flatten(1).argmax(1), score.shape[1:]) * 2
+    # among the cell's eight voxels, one that is wrong
+    best, point = torch.full((len(cell),), -1.0, device=error.device), cell
+    rows = torch.arange(len(cell), device=error.device)
+    for corner in range(8):
+        offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=error.device)
+        at = cell + offset
+        wrong = error[rows, at[:, 0], at[:, 1], at[:, 2]].float() + draw.rand(len(cell)) * 0.5
+        point = torch.where((wrong > best)[:, None], at, point)
+        best = torch.maximum(best, wrong)
+    labels = targets[rows, point[:, 0], point[:, 1], point[:, 2]].long()
+    nothing = ~error.flatten(1).any(1)
+    return point.float(), torch.where(nothing, -1, labels)
+
+
+def _unravel(index: Tensor, shape: torch.Size) -> Tensor:
+    return torch.stack([index // (shape[1] * shape[2]), index // shape[2] % shape[1], index % shape[2]], 1)
+
+
+def _start_clicks(draw: Draw, targets: Tensor) -> Tensor:
+    """(N, 3): half anywhere inside, half near the middle; a few beside the target."""
+    anywhere = (draw.rand(*targets.shape) * targets).flatten(1).argmax(1)
+    inside = _unravel(anywhere, targets.shape[1:]).float()
+    middle, _ = corrective_clicks(draw, targets, targets)
+    pick = draw.rand(len(targets), 1) < 0.5
+    points = torch.where(pick, inside, middle)
+    sloppy = (draw.rand(len(targets), 1) < _SLOPPY).float()
+    points = points + sloppy * (draw.rand(len(targets), 3) * 3 - 1.5)
+    limit = torch.tensor(targets.shape[1:], device=targets.device) - 1
+    return torch.minimum(points.clamp(min=0), limit.float())
+
+
+def _extent(mask: Tensor) -> tuple[Tensor, Tensor]:
+    places = mask.nonzero()
+    return places.amin(0).float(), places.amax(0).float() + 1
+
+
+def _box(draw: Draw, target: Tensor, click: Tensor, thin: bool) -> Tensor:
+    """(2, 3): the target's box, loosely drawn; or one slice through the click."""
+    if thin:
+        axis = draw.integer(0, 2)
+        slab = target.select(axis, int(click[axis]))
+        if not bool(slab.any()):
+            thin = False
+    if thin:
+        low2, high2 = _extent(slab)
+        others = [a for a in range(3) if a != axis]
+        lower, upper = click.round().clone(), click.round().clone() + 1
+        lower[others], upper[others] = low2, high2
+    else:
+        lower, upper = _extent(target)
+    looseness = (upper - lower) * draw.uniform(0, 0.12) + draw.uniform(0, 1.5)
+    shift_low, shift_high = (draw.rand(3) * 1.6 - 0.6) * looseness, (draw.rand(3) * 1.6 - 0.6) * looseness
+    if thin:
+        shift_low[axis] = shift_high[axis] = 0.0
+    lower, upper = (lower - shift_low).round(), (upper + shift_high).round()
+    limit = torch.tensor(target.shape, device=target.device, dtype=torch.float32)
+    lower = torch.minimum(lower.clamp(min=0), limit - 1)
+    return torch.stack([lower, torch.maximum(torch.minimum(upper, limit), lower + 1)])
+
+
+def _scribble(draw: Draw, target: Tensor, click: Tensor) -> Tensor:
+    """(_SCRIBBLE, 3): points inside the target not too far from the click."""
+    places = target.nonzero().float()
+    reach = float((places - click).norm(dim=1).amax()) * draw.uniform(0.3, 1.0) + 1
+    near = places[(places - click).norm(dim=1) <= reach]
+    if len(near) == 0:
+        near = places
+    picks = (draw.rand(_SCRIBBLE) * len(near)).long()
+    return near[picks]
+
+
+def _degraded(draw: Draw, targets: Tensor) -> Tensor:
+    """Logits of rough masks: coarse, shrunken or grown, a part missing or added."""
+    shape = targets.shape[1:]
+    soft = targets[:, None].float()
+    factor = draw.choice([1, 2, 4, 4])
+    if factor > 1:
+        soft = F.interpolate(F.avg_pool3d(soft, factor), size=shape, mode="trilinear", align_corners=False)
+    if draw.chance(0.4):
+        width = draw.choice([3, 3, 5])
+        sign = draw.choice([-1, 1])
+        soft = sign * F.max_pool3d(sign * soft, width, 1, width // 2)
+    if draw.chance(0.5):  # wave the border, cut pieces off and add others
+        ripple = draw.smooth(len(targets), draw.integer(3, 12), (shape[0], shape[1], shape[2]))[:, None]
+        soft = soft + ripple * draw.uniform(0.05, 0.35) * (soft > 0.02 if draw.chance(0.7) else 1.0)
+    return (soft - 0.5) * draw.log_uniform(4, 20)
+
+
+def _some_corrections(
+    draw: Draw, targets: Tensor, mask: Tensor, picked: Tensor, points: Tensor, labels: Tensor
+) -> None:
+    """Half of the rough masks come with one click where they are wrong."""
+    chosen = targets[picked]
+    at, sign = corrective_clicks(draw, (mask[picked][:, 0] > 0) != chosen, chosen)
+    said = draw.rand(len(picked)) < 0.5
+    points[picked, 0] = at
+    labels[picked, 0] = torch.where(said, sign, -1)
