@@ -64,7 +64,7 @@ def choose_device(request: str = "auto") -> ChosenDevice:
         raise DeviceError(f"Unknown device {request!r}; use auto, cpu, cuda, cuda:1 or mps.") from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise DeviceError(f"Device {request!r} is not supported; use auto, cpu, cuda, cuda:1 or mps.")
-    if device.type == "cuda" and device.index is None and torch.cuda.is_available():
+    if request == "cuda" and torch.cuda.is_available():
         device = torch.device("cuda", most_free_cuda())
     report = probe(device)
     if not report.usable:
@@ -104,37 +104,37 @@ def accelerator_reports() -> list[DeviceReport]:
 def probe(device: torch.device) -> DeviceReport:
     """Run one small kernel on a device and describe it."""
     # A CPU-only build raises AssertionError, a driver or architecture mismatch RuntimeError, an operation that
-    # the back end lacks NotImplementedError.
+    # the back end lacks NotImplementedError (a RuntimeError too).
     try:
-        run_kernel(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        reason = f"{device}: not usable ({line.rstrip('.')})."
-        return DeviceReport(str(device), False, reason, advice_for(device))
-    return DeviceReport(str(device), True, describe(device))
+        works = run_kernel(device)
+        reason = "a test kernel gave wrong numbers"
+    except (RuntimeError, AssertionError) as error:
+        works = False
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0].rstrip(".")
+    if works:
+        return DeviceReport(str(device), True, describe(device))
+    return DeviceReport(str(device), False, f"{device}: not usable ({reason}).", advice_for(device))
 
 
-def run_kernel(device: torch.device) -> None:
-    """A 3D convolution and a normalisation whose result is known.
+def run_kernel(device: torch.device) -> bool:
+    """Whether a 3D convolution and a normalisation give the result that is known.
 
     Raises:
-        DeviceError: wrong numbers.
-        RuntimeError, AssertionError, NotImplementedError: from torch, if the device does not work.
+        RuntimeError, AssertionError: from torch, if the device does not work at all.
     """
     volume = torch.ones(1, 1, 4, 4, 4, device=device)
     kernel = torch.ones(2, 1, 2, 2, 2, device=device)
     sums = F.conv3d(volume, kernel)  # every output is a sum of 8 ones
-    normalised = F.layer_norm(torch.stack((sums, -sums), dim=-1), (2,))
-    total = float((normalised[..., 0] * sums).sum().cpu())
-    if abs(total - 8.0 * sums.numel()) > 1e-2:
-        raise RuntimeError(f"a test kernel gave {total} instead of {8.0 * sums.numel()}")
+    signs = F.layer_norm(torch.stack((sums, -sums), dim=-1), (2,))  # +1 and -1
+    total = float((signs[..., 0] * sums).sum().cpu())
+    return abs(total - 8.0 * sums.numel()) < 1e-2
 
 
 def describe(device: torch.device) -> str:
     """One line about a device that works."""
     build = f"torch {torch.__version__}"
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
+        index = device.index or 0
         free = free_cuda_bytes(index) // MEBIBYTE
         return f"cuda:{index}: {torch.cuda.get_device_name(index)}, {free} MB free, {build}"
     if device.type == "mps":
@@ -146,9 +146,9 @@ def describe(device: torch.device) -> str:
 
 def advice_for(device: torch.device) -> str:
     """What to do about a device that does not work."""
-    if device.type == "cuda" and not torch.backends.cuda.is_built():
+    if device.type == "cuda" and torch.version.cuda is None and torch.version.hip is None:
         return "This torch is built for the CPU; with an NVIDIA GPU, install a CUDA build of torch."
-    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count() > 0:
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count() > 0:
         return f"This machine has CUDA devices 0 to {torch.cuda.device_count() - 1}."
     if device.type == "cuda":
         return "Check that an NVIDIA GPU and a driver as new as this torch's CUDA are there (nvidia-smi)."

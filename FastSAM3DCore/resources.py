@@ -17,8 +17,7 @@ def resource_roots() -> list[Path]:
     """The Resources folders that exist, in the order they are searched."""
     candidates = (
         PACKAGE / "_resources",  # an installed wheel
-        PACKAGE.parent / "Resources",  # a source checkout, or a Slicer module that bundles the core
-        PACKAGE.parent / "FastSAM3D" / "Resources",  # a Slicer extension's folder of scripted modules
+        PACKAGE.parent / "Resources",  # a source checkout, or Slicer's folder of scripted modules
     )
     return [root for root in candidates if (root / MARKER).is_file()]
 

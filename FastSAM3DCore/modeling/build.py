@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import WeightsError
 from .config import STUDENT, TEACHER, ResidualRule, Sam3DConfig
+from .image_encoder import ImageEncoder3d
 from .sam3d import Sam3D
 
-__all__ = ["build_sam3d", "config_from_shapes", "key_differences"]
+__all__ = ["build_encoder", "build_sam3d", "config_from_shapes", "key_differences", "shapes_of"]
 
+Module = TypeVar("Module", bound=nn.Module)
 Shape = tuple[int, ...]
 NAMED_DIFFERENCES = 5
 
@@ -29,11 +32,23 @@ def build_sam3d(config: Sam3DConfig, state: Mapping[str, Tensor] | None = None) 
     Raises:
         WeightsError: names or shapes differ; the message names the first five.
     """
-    if state is None:
-        return Sam3D(config).eval()
+    return Sam3D(config).eval() if state is None else with_weights(Sam3D, config, state)
+
+
+def build_encoder(config: Sam3DConfig, state: Mapping[str, Tensor]) -> ImageEncoder3d:
+    """The image encoder alone, with weights named as inside it (`patch_embed.proj.weight`, ...); eval mode.
+
+    Raises:
+        WeightsError: as `build_sam3d`.
+    """
+    return with_weights(ImageEncoder3d, config, state)
+
+
+def with_weights(make: Callable[[Sam3DConfig], Module], config: Sam3DConfig, state: Mapping[str, Tensor]) -> Module:
+    """Build without initialising, check strictly, then copy."""
     with torch.device("meta"):  # no time lost on random numbers that are overwritten at once
-        model = Sam3D(config)
-    differences = key_differences({n: tuple(t.shape) for n, t in model.state_dict().items()}, shapes_of(state))
+        model = make(config)
+    differences = key_differences(shapes_of(model.state_dict()), shapes_of(state))
     if differences:
         shown = "; ".join(differences[:NAMED_DIFFERENCES])
         more = f"; and {len(differences) - NAMED_DIFFERENCES} more" if len(differences) > NAMED_DIFFERENCES else ""
@@ -60,7 +75,7 @@ def key_differences(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -
 
 
 def config_from_shapes(shapes: Mapping[str, Shape], residual: ResidualRule | None = None) -> Sam3DConfig:
-    """The sizes of the network that a full state dict belongs to.
+    """The sizes of the network that a state dict belongs to; without a decoder inside, its published sizes.
 
     Width, depth, skipped blocks, heads and windows are in the shapes. The residual rule is not: it is chosen by
     architecture (six layers or skipped blocks: "normed", as all FastSAM3D students; otherwise "pre", as SAM-Med3D)
@@ -97,8 +112,8 @@ def config_from_shapes(shapes: Mapping[str, Shape], residual: ResidualRule | Non
         skip_blocks=skip,
         residual=residual or ("normed" if skip or depth == STUDENT.depth else "pre"),
         neck_dim=shape_of(shapes, "image_encoder.neck.0.weight", 5)[0],
-        decoder_mlp_dim=shape_of(shapes, "mask_decoder.transformer.layers.0.mlp.lin1.weight", 2)[0],
-        iou_hidden_dim=shape_of(shapes, "mask_decoder.iou_prediction_head.layers.0.weight", 2)[0],
+        decoder_mlp_dim=shapes.get("mask_decoder.transformer.layers.0.mlp.lin1.weight", (base.decoder_mlp_dim,))[0],
+        iou_hidden_dim=shapes.get("mask_decoder.iou_prediction_head.layers.0.weight", (base.iou_hidden_dim,))[0],
     )
 
 
