@@ -121,7 +121,7 @@ class Engine:
             return cached[0]
         self.check_cancelled()
         start = perf_counter()
-        crop = sample_crop(self.volume.array_kji, self.axes, frame, antialias=not self.traits.fixed_crop)
+        crop = sample_crop(self.volume.array_kji, self.axes, frame, "linear" if self.traits.fixed_crop else "average")
         image = standardise(crop)[None, None]
         self._spent("crop", start)
         start = perf_counter()

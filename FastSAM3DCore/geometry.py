@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -171,17 +171,24 @@ def resample_axes(
     Args:
         array: (n0, n1, n2), any real dtype.
         positions: for each axis the (m,) coordinates wanted; beyond the ends the edge value repeats.
-        widths: half-width of the triangular filter per axis, in input voxels; 1 is linear interpolation,
-            larger averages over what a coarser output voxel covers.
+        widths: half-width of the triangular filter per axis, in input voxels; 0 takes the nearest voxel,
+            1 interpolates linearly, larger averages over what a coarser output voxel covers.
 
     Returns:
         (m0, m1, m2) float32.
     """
     part, matrices = array, []
+    gathers: list[NDArray[np.int_] | None] = []
     for axis, (length, wanted, width) in enumerate(zip(array.shape, positions, widths, strict=True)):
-        matrix, taken = _axis_weights(np.asarray(wanted), length, max(1.0, float(width)))
-        part = part[(slice(None),) * axis + (taken,)]
+        matrix, taken = _axis_weights(np.asarray(wanted), length, float(width))
+        span = slice(int(taken[0]), int(taken[-1]) + 1, int(taken[1] - taken[0]) if len(taken) > 1 else 1)
+        even = np.array_equal(np.arange(span.start, span.stop, span.step), taken)
+        part = part[(slice(None),) * axis + (span if even else slice(span.start, span.stop),)]
+        gathers.append(None if even else taken - span.start)
         matrices.append(torch.from_numpy(matrix))
+    for axis, gather in enumerate(gathers):  # all spans are cut before anything is copied
+        if gather is not None:
+            part = part.take(gather, axis=axis)
     block = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
     # The axis that shrinks most goes first, the one that grows most last.
     for axis in sorted(range(3), key=lambda a: matrices[a].shape[0] / matrices[a].shape[1]):
@@ -198,32 +205,37 @@ def _apply(matrix: Tensor, block: Tensor, axis: int) -> Tensor:
     return block @ matrix.T
 
 
-def _axis_weights(wanted: Floats, length: int, width: float) -> tuple[NDArray[np.float32], slice | NDArray[np.int_]]:
-    """Filter weights (m, n) of the wanted positions on the n voxels that the returned index selects."""
+def _axis_weights(wanted: Floats, length: int, width: float) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
+    """Filter weights (m, n) of the wanted positions on the n voxels whose indices are returned."""
     wanted = np.clip(wanted, 0, length - 1)
-    index: slice | NDArray[np.int_]
+    if width == 0.0:
+        taken, nearest = np.unique(np.round(wanted).astype(int), return_inverse=True)
+        return np.eye(len(taken), dtype=np.float32)[nearest], taken
+    width = max(width, 1.0)
     if width == 1.0:
         taken = np.union1d(np.floor(wanted), np.ceil(wanted)).astype(int)
-        dense = taken[-1] - taken[0] + 1 == taken.size
-        index = slice(int(taken[0]), int(taken[-1]) + 1) if dense else taken
     else:
         first = max(0, math.floor(wanted.min() - width) + 1)
         last = min(length - 1, math.ceil(wanted.max() + width) - 1)
-        index = slice(first, last + 1, max(1, int(width // 2)))
-        taken = np.arange(length)[index]
+        taken = np.arange(first, last + 1, max(1, int(width // 2)))
     weights = np.maximum(0.0, 1.0 - np.abs(taken[None, :] - wanted[:, None]) / width)
     weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(np.float32), index
+    return weights.astype(np.float32), taken
 
 
-def sample_crop(array_kji: NDArray[Any], axes: CanonicalAxes, frame: CropFrame, *, antialias: bool) -> Tensor:
+def sample_crop(
+    array_kji: NDArray[Any],
+    axes: CanonicalAxes,
+    frame: CropFrame,
+    method: Literal["nearest", "linear", "average"],
+) -> Tensor:
     """Cut a crop out of a scan or any array on its grid.
 
     Args:
         array_kji: (K, J, I) array on the scan's grid.
         axes: the scan's canonical axes.
         frame: which crop.
-        antialias: average over what a coarser crop voxel covers, instead of plain linear interpolation.
+        method: "average" weighs all voxels that a coarser crop voxel covers; at finer crops it is "linear".
 
     Returns:
         (D, H, W) float32 in canonical axis order R, A, S.
@@ -232,7 +244,7 @@ def sample_crop(array_kji: NDArray[Any], axes: CanonicalAxes, frame: CropFrame, 
     for axis in range(3):
         wanted = frame.positions(axis)
         positions.append(axes.shape[axis] - 1 - wanted if axes.flips[axis] else wanted)
-        widths.append(frame.step[axis] if antialias else 1.0)
+        widths.append({"nearest": 0.0, "linear": 1.0, "average": max(1.0, frame.step[axis])}[method])
     block = resample_axes(array_kji, axes.per_array_axis(positions), axes.per_array_axis(widths))
     crop = axes.array_to_canonical(block).contiguous()
     if frame.inside is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -233,7 +234,9 @@ class Proposer:
         shift = (stride - 1) / 2
         origin = tuple(o + shift * s for o, s in zip(frame.origin, frame.step, strict=True))
         coarse = CropFrame(origin, step, size, frame.voxel_mm * stride)  # type: ignore[arg-type]
-        return sample_crop(self._grid.values, self._engine.axes, coarse, antialias=False) / STEPS_PER_LOGIT
+        # Far below the scan's resolution the nearest voxel tells as much, and costs an eighth of the reads.
+        method: Literal["nearest", "linear"] = "nearest" if max(step) >= 2 else "linear"
+        return sample_crop(self._grid.values, self._engine.axes, coarse, method) / STEPS_PER_LOGIT
 
     def _fade(self, frame: CropFrame, shape: Sequence[int]) -> Tensor:
         """Acceptance that falls to zero at faces where the scan goes on, (d, h, w)."""
