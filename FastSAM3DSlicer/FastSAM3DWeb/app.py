@@ -25,6 +25,7 @@ from .display import Display
 from .events import connect
 from .loading import default_name
 from .notes import Notes
+from .markers import quieten
 from .overlay import UncertaintyOverlay
 from .prompting import Prompting
 from .routes import add_routes
@@ -202,6 +203,7 @@ class WebApp:
     def refresh(self, save: bool = True) -> None:
         """Bring page, markers, overlay, surfaces and autosave up to date with the scene."""
         self.sync.mirror()
+        quieten(self.sync.markups.shapes.values())
         if self.overlay.on:
             self.overlay.refresh()
         with self.state:

@@ -93,9 +93,7 @@ class Prompting:
             case "navigate":
                 self.views.jump(points[-1], keep=tag)
             case "positive" | "negative":
-                self.spawn(
-                    self._prompt(tag, lambda: self._logic.preparePoint(points[-1], (tool == "positive") != away))
-                )
+                self.spawn(self._click(tag, points[-1], (tool == "positive") != away))
             case "box":
                 self.spawn(self._prompt(tag, lambda: self._logic.prepareBox(self._thin_roi(tag, points))))
             case "scribble":
@@ -163,6 +161,11 @@ class Prompting:
 
     async def _prompt(self, tag: str | None, prepare: Callable[[], Any], title: str = "Segmenting…") -> None:
         await self.run(prepare, tag, title)
+
+    async def _click(self, tag: str, ras: Point, positive: bool) -> None:
+        await self._prompt(tag, lambda: self._logic.preparePoint(ras, positive))
+        # The other slices go to the click, so that the answer is seen from all sides.
+        self.views.jump(ras, keep=tag)
 
     async def _paint(self, tag: str, points: list[Point], add: bool) -> None:
         """A hand edit goes straight into the segment; the engine hears of it before the next prompt."""

@@ -22,6 +22,8 @@ __all__ = ["Surfaces", "mesh"]
 
 REST = 0.45
 MAX_SIDE = 96
+# Room left around the surfaces, so that a growing segment does not move the camera at every click.
+MARGIN = 1.25
 
 
 def mesh(mask: np.ndarray, to_world: np.ndarray) -> Any:
@@ -35,15 +37,15 @@ def mesh(mask: np.ndarray, to_world: np.ndarray) -> Any:
         vtkPolyData with normals.
     """
     step = max(1, -(-max(mask.shape) // MAX_SIDE))
-    coarse = np.pad(mask[::step, ::step, ::step].astype(np.float32), 2)
+    coarse = np.pad(mask[::step, ::step, ::step].astype(np.float32), 3)
     image = vtk.vtkImageData()
     image.SetDimensions(*coarse.shape[::-1])
-    image.SetOrigin(-2 * step, -2 * step, -2 * step)
+    image.SetOrigin(-3 * step, -3 * step, -3 * step)
     image.SetSpacing(step, step, step)
     image.GetPointData().SetScalars(numpy_to_vtk(coarse.ravel(), deep=1))
     smooth = vtk.vtkImageGaussianSmooth()
     smooth.SetInputData(image)
-    smooth.SetStandardDeviations(0.8, 0.8, 0.8)
+    smooth.SetStandardDeviations(1.2, 1.2, 1.2)
     smooth.SetRadiusFactors(2, 2, 2)
     edges = vtk.vtkFlyingEdges3D()
     edges.SetInputConnection(smooth.GetOutputPort())
@@ -69,7 +71,7 @@ class Surfaces:
         self._models: dict[str, Any] = {}
         self._stamps: dict[str, Any] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._centred = False
+        self._framed: Any = None
 
     def later(self) -> None:
         """The segments changed; make the surfaces when nothing has happened for a moment."""
@@ -88,18 +90,35 @@ class Surfaces:
             self._refresh(segment_id)
         with self.state:
             self.state.has_surface = any(m.GetPolyData().GetNumberOfPoints() for m in self._models.values())
-        if self.state.has_surface and not self._centred:
-            self.centre()
-        self._centred = self.state.has_surface
+        self._frame()
 
     def clear(self) -> None:
         for segment_id in list(self._models):
             self._remove(segment_id)
-        self._centred = False
+        self._framed = None
         self.state.has_surface = False
 
     def centre(self) -> None:
+        """Look at everything from the front."""
         self.views.view("ThreeD").reset_view()
+        self._framed = None
+        self._frame()
+
+    def _frame(self) -> None:
+        """Bring the camera so far back that all surfaces are in sight; leave it alone while they are."""
+        around = vtk.vtkBoundingBox()
+        for model in self._models.values():
+            if model.GetPolyData().GetNumberOfPoints() and model.GetDisplayNode().GetVisibility():
+                around.AddBounds(model.GetPolyData().GetBounds())
+        if not around.IsValid() or (self._framed is not None and self._framed.Contains(around)):
+            return
+        around.ScaleAboutCenter(MARGIN)
+        self._framed = around
+        bounds = [0.0] * 6
+        around.GetBounds(bounds)
+        view = self.views.view("ThreeD")
+        view.renderer().ResetCamera(bounds)
+        view.schedule_render()
 
     def _remove(self, segment_id: str) -> None:
         self.study.scene.RemoveNode(self._models.pop(segment_id))

@@ -83,6 +83,8 @@ class Views:
         view.render_window().SetMultiSamples(0)
         if info.tag == "ThreeD":
             view.renderer().UseFXAAOn()
+            # A crosshair in 3D hides the small segment it stands in; without a scene its manager draws none.
+            view.get_displayable_manager_by_class("vtkMRMLCrosshairDisplayableManager3D").SetMRMLScene(None)
         adapter = self._adapter(info.tag)
         adapter.max_pixel_count = MAX_PIXELS
         adapter.update_quality(JPEG_QUALITY, JPEG_QUALITY)

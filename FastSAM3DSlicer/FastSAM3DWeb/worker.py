@@ -26,8 +26,6 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     config = WorkerConfig.from_json(sys.stdin.readline())
-    # Ctrl-C in the terminal reaches the whole process group; the front ends us in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # JPEG frames don't get smaller by deflate, only later.
     os.environ["WSLINK_WS_COMPRESS"] = "0"
     asyncio.run(_serve(config))
@@ -45,7 +43,12 @@ async def _serve(config: WorkerConfig) -> None:
     server = get_server("fastsam3d", client_type="vue3")
     app = WebApp(server, config)
     stopped = asyncio.Event()
-    _watch_stdin(asyncio.get_running_loop(), stopped)
+    loop = asyncio.get_running_loop()
+    _watch_stdin(loop, stopped)
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+        # Ctrl-C in a terminal reaches the whole process group; the front ends us in order.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
 
     @server.controller.add("on_server_bind")
     def add_routes(wslink_server) -> None:
@@ -63,6 +66,7 @@ async def _serve(config: WorkerConfig) -> None:
         open_browser=False,
         show_connection_info=False,
         timeout=0,
+        thread=True,  # no signal handlers of its own
         disable_logging=True,
     )
     task = asyncio.create_task(serving)

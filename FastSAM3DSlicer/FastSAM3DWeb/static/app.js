@@ -22,7 +22,7 @@
     event.preventDefault();
     event.stopPropagation();
     const [kind, name] = command.split(":");
-    if (kind === "tool") send("tool", name);
+    if (kind === "tool") { if (state("scan_name")) set("tool", name); send("tool", name); }
     else if (name === "help") set("help_open", !state("help_open"));
     else if (!event.repeat || name.startsWith("slice_") || name.startsWith("brush_")) send("action", name);
   }, true);

@@ -11,6 +11,7 @@
   const PROMPTS = new Set(["positive", "negative", "box", "scribble", "lasso"]);
   let current = null; // the gesture under way
   let hoverTimer = 0;
+  const waiting = new Set(); // gestures whose answer has not been seen yet
 
   const state = (name) => window.trame?.state?.get(name);
   const send = (name, ...args) => window.trame?.trigger(name, args);
@@ -117,10 +118,28 @@
     dot.setAttribute("cy", y * cell.clientHeight);
     dot.setAttribute("r", 7);
     dot.setAttribute("class", "ink-wait");
-    const sequence = state("answers");
-    const watch = setInterval(() => { if (state("answers") !== sequence) { dot.remove(); clearInterval(watch); } }, 30);
-    setTimeout(() => { dot.remove(); clearInterval(watch); }, 15000);
+    waiting.add({ cell, dot, since: performance.now(), sequence: state("answers"), tool: done.tool });
   }
+
+  // A picture of a view has arrived: if it is the first after the answer, the answer is visible now.
+  document.addEventListener("load", (event) => {
+    if (event.target.tagName !== "IMG" || !waiting.size) return;
+    for (const entry of waiting) {
+      if (state("answers") === entry.sequence || !entry.cell.contains(event.target)) continue;
+      waiting.delete(entry);
+      entry.dot.remove();
+      const ms = Math.round(performance.now() - entry.since);
+      if (PROMPTS.has(entry.tool)) window.trame.state.set("click_ms", ms);
+      window.dispatchEvent(new CustomEvent("f3d-visible", { detail: { ms, tool: entry.tool } }));
+    }
+  }, true);
+  setInterval(() => {
+    for (const entry of waiting) {
+      const age = performance.now() - entry.since;
+      const answered = state("answers") !== entry.sequence;
+      if (age > 60000 || (answered && age > 3000)) { entry.dot.remove(); waiting.delete(entry); }
+    }
+  }, 500);
 
   function rest(cell, event) {
     clearTimeout(hoverTimer);

@@ -1,0 +1,28 @@
+"""How the markups that show boxes, scribbles and lassos look on this page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["quieten"]
+
+
+def quieten(nodes: Iterable[Any]) -> None:
+    """Thin lines without handles, in slices only: they say what was drawn and hide nothing."""
+    for node in nodes:
+        display = node.GetDisplayNode()
+        if display is None or not display.GetVisibility3D():
+            continue
+        was_modifying = display.StartModify()
+        display.SetVisibility3D(False)
+        display.SetHandlesInteractive(False)
+        display.SetTranslationHandleVisibility(False)
+        display.SetRotationHandleVisibility(False)
+        display.SetScaleHandleVisibility(False)
+        display.SetGlyphTypeFromString("Vertex2D")
+        display.SetGlyphScale(0.1)
+        display.SetLineThickness(0.15)
+        display.SetOpacity(0.8)
+        display.EndModify(was_modifying)
+        node.SetLocked(True)
