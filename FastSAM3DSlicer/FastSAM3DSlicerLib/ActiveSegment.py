@@ -162,7 +162,7 @@ class ActiveSegment:
         else:
             self._state.written(image, box)
         self.log, self._seeded = log, False
-        PromptStore.store(self.segment, self.frame, log, self._state.content, model)
+        PromptStore.store(self.segment, self.frame, log, self._state.sliceCounts, model)
         logic, segment = slicer.vtkSlicerSegmentationsModuleLogic, self.segment
         if log.prompts and logic.GetSegmentStatus(segment) == logic.NotStarted:
             logic.SetSegmentStatus(segment, logic.InProgress)
@@ -177,7 +177,7 @@ class ActiveSegment:
     def milliliters(self) -> float:
         """The segment's size."""
         image = self.image()
-        count = self._state.voxelCount if self._state is not None else int(np.count_nonzero(image.ownContent()))
+        count = (self._state or SegmentState(image)).voxelCount
         toWorld = nodeToWorld(self.node) @ image.imageToLocal
         return count * abs(float(np.linalg.det(toWorld[:3, :3]))) / 1000.0
 
@@ -187,9 +187,9 @@ class ActiveSegment:
         return f"{self.segment.GetName()}: {title}, {self.milliliters():.2f} ml, {prompts} prompt{'s' * (prompts != 1)}"
 
     def _findLog(self) -> None:
-        content = self._state.content if self._state is not None else self.image().ownContent()
-        log = PromptStore.load(self.segment, self.frame, content)
-        self._seeded = log is None and bool(content.any())
+        state = self._state or SegmentState(self.image())
+        log = PromptStore.load(self.segment, self.frame, state.sliceCounts)
+        self._seeded = log is None and state.voxelCount > 0
         self.log = log or SegmentLog()
         self._version = 0 if log is not None else next(_versions)
 

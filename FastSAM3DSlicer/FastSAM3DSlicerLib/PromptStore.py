@@ -24,22 +24,21 @@ LOG_TAG = "FastSAM3D.Log"
 STORE_FORMAT = "fastsam3d-segment/1"
 
 
-def fingerprint(content: np.ndarray) -> int:
+def fingerprint(sliceCounts: np.ndarray) -> int:
     """Tells whether a segment still holds what it held: voxel counts per slice, wherever the extent begins.
 
-    Counting is 10x faster than hashing the voxels, and any real edit changes a count.
+    The counts are at hand; hashing the voxels would take 20 ms for a large organ. Any real edit changes a count.
     """
-    counts = np.trim_zeros(np.array([np.count_nonzero(plane) for plane in content], np.int64))
-    return zlib.crc32(counts.astype("<i8").tobytes())
+    return zlib.crc32(np.trim_zeros(sliceCounts).astype("<i8").tobytes())
 
 
-def store(segment: Any, frame: int, log: SegmentLog, content: np.ndarray, model: dict[str, str]) -> None:
+def store(segment: Any, frame: int, log: SegmentLog, sliceCounts: np.ndarray, model: dict[str, str]) -> None:
     """Write the log of one time point into the segment's tag; logs of other time points stay."""
     header, fragments = _read(segment)
     frames = dict(header.get("frames", {}))
     kept = {name: fragments[at["first"] : at["first"] + at["count"]] for name, at in frames.items()}
     kept[str(frame)] = [_encoded(prompt) for prompt in log.prompts]
-    frames[str(frame)] = {"threshold": log.threshold, "content": fingerprint(content)}
+    frames[str(frame)] = {"threshold": log.threshold, "content": fingerprint(sliceCounts)}
     body: list[str] = []
     for name, entries in kept.items():
         frames[name] |= {"first": len(body), "count": len(entries)}
@@ -48,7 +47,7 @@ def store(segment: Any, frame: int, log: SegmentLog, content: np.ndarray, model:
     segment.SetTag(LOG_TAG, ".".join([_pack(json.dumps(header)), *body]))
 
 
-def load(segment: Any, frame: int, content: np.ndarray) -> SegmentLog | None:
+def load(segment: Any, frame: int, sliceCounts: np.ndarray) -> SegmentLog | None:
     """The log stored for a time point, if the segment still holds the mask that it led to.
 
     Returns:
@@ -56,7 +55,7 @@ def load(segment: Any, frame: int, content: np.ndarray) -> SegmentLog | None:
     """
     header, fragments = _read(segment)
     at = header.get("frames", {}).get(str(frame))
-    if at is None or at.get("content") != fingerprint(content):
+    if at is None or at.get("content") != fingerprint(sliceCounts):
         return None
     try:
         prompts = [

@@ -210,6 +210,10 @@ class SegmentImage:
         cut = shiftBox(both, -np.array(native.lower)).slices_kji
         view = self.labels()[shiftBox(both, -np.array(mine.lower)).slices_kji]
         label = self.segment.GetLabelValue()
+        if label == 1 and not self.sharers():  # nobody else is on this layer: one pass instead of six
+            np.copyto(view, values[cut], where=where[cut] if np.ndim(where) else True)
+            self.image.Modified()
+            return
         if ((view != 0) & (view != label) & wanted[cut]).any():  # a neighbour on this layer is there: keep it
             self.isolate()
             self._put(native, values, where)

@@ -30,8 +30,13 @@ class SegmentState:
         return self._content
 
     @property
+    def sliceCounts(self) -> np.ndarray:
+        """Voxels of the segment in each slice of the labelmap's extent; kept up to date box by box."""
+        return self._counts
+
+    @property
     def voxelCount(self) -> int:
-        return int(np.count_nonzero(self._content))
+        return int(self._counts.sum())
 
     def written(self, image: SegmentImage, box: VoxelBox) -> None:
         """A box of the scan's voxels was written: take over that box only."""
@@ -41,7 +46,9 @@ class SegmentState:
         native = image.nativeBox(box).intersect(self._box)
         if not native.is_empty:
             cut = shiftBox(native, -np.array(self._box.lower)).slices_kji
-            self._content[cut] = image.labels()[cut] == image.segment.GetLabelValue()
+            old, new = self._content[cut], image.labels()[cut] == image.segment.GetLabelValue()
+            self._counts[cut[0]] += _perSlice(new) - _perSlice(old)
+            self._content[cut] = new
         self._stamp = image.stamp
 
     def edited(self, image: SegmentImage) -> tuple[VoxelBox, Snapshot] | None:
@@ -69,6 +76,7 @@ class SegmentState:
     def _take(self, image: SegmentImage) -> None:
         self._box = image.box
         self._content = image.ownContent()
+        self._counts = _perSlice(self._content)
         self._imageToLocal = image.imageToLocal
         self._stamp: Any = image.stamp
 
@@ -80,6 +88,10 @@ def handEdit(image: SegmentImage, native: VoxelBox, before: Snapshot, shape: tup
     then = sampleNearest(before.content(), native, np.linalg.inv(image.voxelFromImage), box)
     inside = sampleNearest(np.ones(native.shape_ijk[::-1], bool), native, np.linalg.inv(image.voxelFromImage), box)
     return HandEdit(box, inside & (now != then), now)
+
+
+def _perSlice(content: np.ndarray) -> np.ndarray:
+    return np.array([np.count_nonzero(plane) for plane in content], np.int64)
 
 
 def _placed(content: np.ndarray, box: VoxelBox, around: VoxelBox) -> np.ndarray:

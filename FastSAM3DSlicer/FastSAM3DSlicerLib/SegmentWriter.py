@@ -58,7 +58,9 @@ class SegmentWriter:
         wanted = mask[shiftBox(inside, -np.array(box.lower)).slices_kji] != 0
         image, others = self.image(), self.others(inside)
         changed = wanted != image.read(inside)
-        changed &= self.rules.allowed(image, others, self.volumeNode, inside)
+        allowed = self.rules.allowed(image, others, self.volumeNode, inside)
+        if allowed is not np.True_:
+            changed &= allowed
         tight = boundsOf(changed, inside)
         if tight.is_empty:
             return VoxelBox.empty(), []

@@ -22,14 +22,15 @@ EDGE_TOLERANCE = 1e-3
 
 def arrayFromMatrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
     """The 4x4 numbers of a VTK matrix, float64."""
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    array = np.empty(16)
+    matrix.DeepCopy(array, matrix)
+    return array.reshape(4, 4)
 
 
 def matrixFromArray(array: np.ndarray) -> vtk.vtkMatrix4x4:
     """A VTK matrix of a (4, 4) array."""
     matrix = vtk.vtkMatrix4x4()
-    for row, column in itertools.product(range(4), range(4)):
-        matrix.SetElement(row, column, float(array[row, column]))
+    matrix.DeepCopy(np.asarray(array, dtype=float).ravel())
     return matrix
 
 
