@@ -29,6 +29,7 @@ from triton.compiler import ASTSource
 from FastSAM3DCore.kernels.sparse_attention_op import launch_options
 from FastSAM3DCore.kernels.triton_bias_gradient import bias_kernel
 from FastSAM3DCore.kernels.triton_sparse_attention import backward_kernel, forward_kernel
+from FastSAM3DCore.modeling.hires import student_config
 
 TARGETS = (80, 86, 89, 90, 100)
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
@@ -77,9 +78,14 @@ class Row:
 KERNELS = {"forward": forward_kernel, "backward": backward_kernel, "bias": bias_kernel}
 
 
-def shipped_cases(head_dims: Sequence[int] = (32, 64), types: Sequence[torch.dtype] = (torch.bfloat16,)) -> list[Case]:
-    """The configurations the models run: window 4, no bias, half precision, forward and backward."""
-    return [Case(kernel, dtype, dim) for kernel in ("forward", "backward") for dtype in types for dim in head_dims]
+def shipped_cases() -> list[Case]:
+    """What the bundled network runs: its window and head size, in half precision and in float32, both directions."""
+    config = student_config()
+    dim = config.width // config.heads
+    return [
+        Case(kernel, dtype, dim, config.window)
+        for kernel, dtype in (("forward", torch.bfloat16), ("backward", torch.bfloat16), ("forward", torch.float32))
+    ]
 
 
 def all_cases() -> list[Case]:
