@@ -8,7 +8,8 @@ axis of n tokens is cut into ``s = ceil(n / window)`` segments of ``m = ceil(n /
 * *dilated* heads attend within the tokens whose index agrees modulo s, at most m per axis, spanning the grid.
 
 Both cut the grid into the same number of groups of the same size, so all groups of all heads go through one
-call of `torch.nn.functional.scaled_dot_product_attention`. A token reaches every other token in two layers.
+call of `torch.nn.functional.scaled_dot_product_attention`. On axes of up to window^2
+tokens every token reaches every other in two layers.
 """
 
 from __future__ import annotations

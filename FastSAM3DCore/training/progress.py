@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -58,8 +59,9 @@ class Reporter:
     def step(self, row: dict[str, float], progress: float) -> None:
         """Report a step; losses and scores are shown as running means."""
         for key in ("loss", "first_dice", "last_dice"):
-            old = self._smooth.get(key, row[key])
-            self._smooth[key] = 0.98 * old + 0.02 * row[key]
+            old = self._smooth.get(key, math.nan)
+            # Distillation has no Dice before its last stage.
+            self._smooth[key] = row[key] if math.isnan(old) else 0.98 * old + 0.02 * row[key]
         if self._live is not None:
             self._live.update(self._table(row, progress))
         elif row["seconds"] - self._said >= _LINE_SECONDS:
@@ -122,6 +124,6 @@ def _running(values: list[float]) -> list[float]:
     weight = min(0.98, 1 - 1 / max(2.0, len(values) / 30))
     out, mean = [], values[0]
     for value in values:
-        mean = weight * mean + (1 - weight) * value
+        mean = value if math.isnan(mean) else weight * mean + (1 - weight) * value
         out.append(mean)
     return out

@@ -42,20 +42,24 @@ class InteractiveStep(nn.Module):
         model: the network.
         box_share: samples that begin with a box.
         mask_share: samples that begin with a degraded mask.
-        bfloat16: autocast.
+        use_bfloat16: autocast.
     """
 
-    def __init__(self, model: HiresModel, box_share: float, mask_share: float, bfloat16: bool) -> None:
+    def __init__(self, model: HiresModel, box_share: float, mask_share: float, use_bfloat16: bool) -> None:
         super().__init__()
         self.model = model
-        self.box_share, self.mask_share, self.bfloat16 = box_share, mask_share, bfloat16
+        self.box_share, self.mask_share, self.use_bfloat16 = box_share, mask_share, use_bfloat16
 
     def forward(self, batch: Batch, draw: Draw, rounds: int) -> StepResult:
         """Average loss over `rounds` prompts about every target of the batch."""
+        with self.autocast(batch.image):
+            embedding = self.model.encode(batch.image)
+        return self.discuss(embedding, batch, draw, rounds)
+
+    def discuss(self, embedding: dict[str, Tensor], batch: Batch, draw: Draw, rounds: int) -> StepResult:
+        """The dialogue about crops that are already encoded."""
         target = batch.targets[:, None].float()
         dialogue = first_prompts(draw, batch.targets, self.box_share, self.mask_share)
-        with self._autocast(batch.image):
-            embedding = self.model.encode(batch.image)
         losses, scores = [], []
         for turn in range(rounds):
             found = self.ask(embedding, dialogue, multimask=turn == 0)
@@ -67,7 +71,7 @@ class InteractiveStep(nn.Module):
 
     def ask(self, embedding: dict[str, Tensor], dialogue: Dialogue, multimask: bool) -> Candidates:
         """Decode what has been said so far."""
-        with self._autocast(embedding["intensity"]):
+        with self.autocast(embedding["intensity"]):
             return self.model.candidates(
                 embedding, dialogue.points, dialogue.labels, dialogue.mask, multimask, dialogue.boxes
             )
@@ -80,8 +84,9 @@ class InteractiveStep(nn.Module):
         dialogue.add(points, labels)
         dialogue.mask = logits
 
-    def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+    def autocast(self, x: Tensor) -> torch.autocast:
+        """bfloat16 where the run uses it."""
+        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.use_bfloat16)
 
 
 def prompt_loss(found: Candidates, target: Tensor, ambiguous: Tensor | None) -> Tensor:

@@ -63,8 +63,9 @@ class HiresDecoder(nn.Module):
         self.statistics = nn.Linear(_STATISTICS, 32)
         self.candidate = nn.Parameter(torch.zeros(4, 32))
         self.quality = nn.Linear(32, 1)
-        for head in (self.single, self.multiple, self.auxiliary):
-            nn.init.constant_(head.bias, -2.0)  # most of a crop is background
+        for bias in (self.single.bias, self.multiple.bias, self.auxiliary.bias):
+            if bias is not None:
+                nn.init.constant_(bias, -2.0)  # most of a crop is background
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,7 +58,7 @@ class HiresEncoder(nn.Module):
         """From the trunk's output back to 1/2 resolution: the embedding `decode` reads."""
         middle = self.merge2(middle + upsample(self.lateral3(coarse)))
         fine = self.merge1(F.relu(fine + upsample(self.lateral2(middle))))
-        features, embedding = fine.split([self.features, self.embedding], 1)
+        features, embedding = torch.split(fine, [self.features, self.embedding], 1)
         return {"intensity": half, "fine": features, "click": embedding, "middle": middle, "coarse": coarse}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:

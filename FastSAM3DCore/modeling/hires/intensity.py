@@ -21,7 +21,7 @@ def two_channels(image: Tensor) -> Tensor:
         image: (B, 1, D, H, W), any intensities.
 
     Returns:
-        (B, 2, D, H, W) float32; a constant crop maps to zeros in the second channel.
+        (B, 2, D, H, W) float32; a constant crop maps to -1 everywhere.
     """
     x = image.float().flatten(1)  # (B, V)
     stride = max(1, x.shape[1] // _SAMPLES)
@@ -35,8 +35,9 @@ def two_channels(image: Tensor) -> Tensor:
     linear = ((x - low) / span).clamp(-0.1, 1.1) * 2 - 1
     picks = torch.linspace(0, count - 1, _KNOTS, device=x.device).long()
     # Strictly rising knots: equal quantiles (air in CT) must not make zero-width bins.
-    knots = ordered[:, picks] + torch.arange(_KNOTS, device=x.device) * span * 1e-4
+    knots = ordered[:, picks] + torch.arange(_KNOTS, device=x.device) * span * 1e-6
     right = torch.searchsorted(knots, x.contiguous()).clamp(1, _KNOTS - 1)
     below, above = knots.gather(1, right - 1), knots.gather(1, right)
-    rank = (right - 1 + ((x - below) / (above - below)).clamp(0, 1)) / (_KNOTS - 1) * 2 - 1
+    share = ((x - below) / (above - below).clamp(min=1e-12)).clamp(0, 1)
+    rank = (right - 1 + share) / (_KNOTS - 1) * 2 - 1
     return torch.stack([linear, rank], 1).reshape(image.shape[0], 2, *image.shape[2:])

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...kernels.sparse_attention import dense_attention_3d, sparse_attention_3d
+from ...kernels.dispatch import sparse_attention_3d
+from ...kernels.sparse_attention import dense_attention_3d
 
 __all__ = ["ResidualBlock", "TrunkBlock", "depth_to_space", "space_to_depth", "upsample"]
 
@@ -38,8 +39,8 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(max(1, channels // 8), channels)
         self.second = nn.Conv3d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) -> the same shape."""
@@ -80,15 +81,13 @@ class TrunkBlock(nn.Module):
         if self.attention:
             tokens = tokens + self.out(self._attend(self.norm1(tokens), (d, h, w)))
         tokens = tokens + self.contract(F.gelu(self.expand(self.norm2(tokens))))
-        return tokens.transpose(1, 2).reshape(b, c, d, h, w)
+        out: Tensor = tokens.transpose(1, 2).reshape(b, c, d, h, w)
+        return out
 
     def _attend(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         b, n, c = tokens.shape
         q, k, v = self.qkv(tokens).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        if self.window:
-            out = sparse_attention_3d(q, k, v, grid, self.window)
-        else:
-            out = dense_attention_3d(q, k, v)
+        out = sparse_attention_3d(q, k, v, grid, self.window) if self.window else dense_attention_3d(q, k, v)
         return out.transpose(1, 2).reshape(b, n, c)
 
 

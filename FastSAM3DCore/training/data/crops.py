@@ -85,7 +85,9 @@ def sample_image(volume: Tensor, crop: Crop) -> Tensor:
     """Trilinear intensities of the part that the crop sees, averaged first where it is much coarser."""
     lower = [max(0, int(crop.index[a].amin().floor()) - 1) for a in range(3)]
     upper = [min(volume.shape[a], int(crop.index[a].amax().ceil()) + 2) for a in range(3)]
-    window = [(lo, hi) if lo < hi else _nearest_slab(lo, n) for lo, hi, n in zip(lower, upper, volume.shape, strict=True)]
+    window = [
+        (lo, hi) if lo < hi else _nearest_slab(lo, n) for lo, hi, n in zip(lower, upper, volume.shape, strict=True)
+    ]
     part = volume[tuple(slice(lo, hi) for lo, hi in window)].float()[None, None]
     pool = [max(1, min(int(crop.step[a] + 0.3), part.shape[2 + a])) for a in range(3)]
     part = F.avg_pool3d(part, pool, ceil_mode=True, count_include_pad=False)

@@ -56,7 +56,8 @@ class Draw:
 
     def rotation(self) -> Tensor:
         """(3, 3) random orthogonal matrix (reflections included)."""
-        return torch.linalg.qr(self.normal(3, 3)).Q
+        q: Tensor = torch.linalg.qr(self.normal(3, 3)).Q
+        return q
 
     def smooth(self, channels: int, knots: int, shape: Shape) -> Tensor:
         """Smooth noise of unit deviation: (channels, D, H, W) with about `knots` waves along the longest axis."""

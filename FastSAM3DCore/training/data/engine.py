@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ...errors import ImageError
+from ..config import TrainConfig
 from .draw import Draw, Shape
 from .scenes import Scene, anatomy_scene, scan_scene, shapes_scene
 from .supervoxels import with_supervoxels
@@ -94,6 +95,14 @@ class DataEngine:
             raise ImageError("no training data: give a weight to 'shapes', or point the config to data")
         self.sources, self.seed, self.device, self.targets = sources, seed, torch.device(device), targets
 
+    @classmethod
+    def of(cls, config: TrainConfig, device: torch.device | str = "cpu") -> DataEngine:
+        """The engine a config asks for, its data loaded."""
+        sources = Sources()
+        if config.data:
+            sources = Sources.load(Path(config.data), Path(config.splits) if config.splits else None, device)
+        return cls(sources, config.mix, config.seed, device)
+
     def scene(self, index: int, shape: Shape) -> Scene:
         """Make scene number `index`."""
         draw = Draw(self.seed, index, self.device)
@@ -123,6 +132,4 @@ class DataEngine:
 def _weights(volumes: list[LabelledVolume]) -> list[float]:
     """More structures count more, large families of similar volumes count less: square roots of both."""
     families = [re.split(r"[_\d]*\d", v.name)[0] for v in volumes]
-    return [
-        (len(v.structures) / families.count(family)) ** 0.5 for v, family in zip(volumes, families, strict=True)
-    ]
+    return [(len(v.structures) / families.count(family)) ** 0.5 for v, family in zip(volumes, families, strict=True)]

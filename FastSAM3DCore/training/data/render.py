@@ -85,7 +85,7 @@ def _means(draw: Draw, count: int) -> Tensor:
 
 def _blur(draw: Draw, image: Tensor) -> Tensor:
     sigma = draw.uniform(0.3, 1.1)
-    taps = torch.exp(-torch.arange(-2, 3, device=draw.device).float() ** 2 / (2 * sigma**2))
+    taps = torch.exp(-(torch.arange(-2, 3, device=draw.device).float() ** 2) / (2 * sigma**2))
     taps = taps / taps.sum()
     for axis in range(3):
         ends = [image.narrow(axis, 0, 1)] * 2, [image.narrow(axis, image.shape[axis] - 1, 1)] * 2

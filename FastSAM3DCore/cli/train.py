@@ -1,0 +1,97 @@
+"""fastsam3d train and fastsam3d distill: from a JSON config to weights, resumable to the step."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import FastSAM3DError
+
+if TYPE_CHECKING:
+    from ..training.config import TrainConfig
+
+__all__ = ["distill", "train"]
+
+ConfigArgument = Annotated[Path, typer.Argument(help="JSON file of the run; Resources/training has examples.")]
+PreviewOption = Annotated[
+    Path | None, typer.Option("--preview", help="Write a contact sheet of training samples (PNG) and stop.")
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Start anew even if the output folder has a checkpoint to go on from.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+DeadlineOption = Annotated[
+    str | None, typer.Option("--deadline", help="Another end of the schedule, ISO time; replaces the config's.")
+]
+StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Another length; replaces the config's.")]
+
+
+def train(
+    config: ConfigArgument,
+    preview: PreviewOption = None,
+    fresh: FreshOption = False,
+    device: DeviceOption = "auto",
+    deadline: DeadlineOption = None,
+    steps: StepsOption = None,
+) -> None:
+    """Train a network on clicks, boxes, scribbles and rough masks; goes on where an earlier run stopped.
+
+    Several GPUs: start with torchrun --nproc-per-node=N -m FastSAM3DCore.cli train CONFIG.
+    """
+    with _one_line_errors():
+        run = _adapted(config, deadline, steps)
+        if preview is not None:
+            _preview(run, preview)
+            return
+        from ..training.loop import train as start
+
+        start(run, device, fresh)
+
+
+def distill(
+    config: ConfigArgument,
+    fresh: FreshOption = False,
+    device: DeviceOption = "auto",
+    deadline: DeadlineOption = None,
+    steps: StepsOption = None,
+) -> None:
+    """Distil a student from a trained teacher, layer by layer; goes on where an earlier run stopped."""
+    with _one_line_errors():
+        from ..training.distill import distill as start
+
+        start(_adapted(config, deadline, steps), device, fresh)
+
+
+def _adapted(path: Path, deadline: str | None, steps: int | None) -> TrainConfig:
+    from ..training.config import TrainConfig
+
+    config = TrainConfig.load(path)
+    if deadline is not None:
+        config = dataclasses.replace(config, deadline=deadline)
+    if steps is not None:
+        config = dataclasses.replace(config, steps=steps)
+    return config
+
+
+def _preview(config: TrainConfig, target: Path) -> None:
+    from ..training.data.engine import DataEngine
+    from ..training.preview import draw_contact_sheet
+
+    draw_contact_sheet(DataEngine.of(config), config, target)
+    typer.echo(f"wrote {target}")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """One line on stderr and exit code 2 for everything the project raises on purpose."""
+    try:
+        yield
+    except FastSAM3DError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)

@@ -1,0 +1,371 @@
+"""Training: configuration, data, prompts, learning, interruption and distillation, on tiny networks."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from FastSAM3DCore.errors import ImageError
+from FastSAM3DCore.modeling.hires import HiresConfig, build_hires, load_hires, save_hires
+from FastSAM3DCore.training.config import ConfigError, DistillPlan, SizePlan, TrainConfig
+from FastSAM3DCore.training.data.draw import Draw
+from FastSAM3DCore.training.data.engine import DataEngine, Sources
+from FastSAM3DCore.training.data.pool import ScenePool
+from FastSAM3DCore.training.data.supervoxels import with_supervoxels
+from FastSAM3DCore.training.data.volumes import load_volume
+from FastSAM3DCore.training.distill import DistillTrainer, stage_at
+from FastSAM3DCore.training.loop import Trainer
+from FastSAM3DCore.training.preview import draw_contact_sheet
+from FastSAM3DCore.training.prompting import corrective_clicks, first_prompts
+from FastSAM3DCore.training.schedule import Schedule
+
+ROOT = Path(__file__).parents[2]
+SCANS = ROOT.parent / "shared" / "data"
+TINY = HiresConfig(
+    name="tiny", stem=8, middle=16, width=32, heads=2, depth=4, attention_from=0, window=0, decoder=(8, 16, 32)
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_config(output: Path, **changes: object) -> TrainConfig:
+    base = TrainConfig(
+        output=str(output),
+        network="custom",
+        custom=TINY,
+        plans=(SizePlan(size=16, crops=2, targets=2),),
+        steps=40,
+        warmup=5,
+        ema=0.9,
+        single_click_steps=0,
+        checkpoint_seconds=1e9,
+        export_seconds=0,
+        bfloat16=False,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def losses(folder: Path) -> list[tuple[str, str]]:
+    with (folder / "curves.csv").open(newline="") as stream:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(stream)]
+
+
+# -- configuration ----------------------------------------------------------------------------------------------------
+def test_an_unknown_key_is_refused_wherever_it_is(tmp_path):
+    for text, name in (
+        ('{"lerning_rate": 1}', "lerning_rate"),
+        ('{"plans": [{"size": 32, "crop": 1}]}', "crop"),
+        ('{"distill": {"teachr": "x"}}', "teachr"),
+    ):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(ConfigError, match=name):
+            TrainConfig.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"steps": "many"}', '{"plans": []}', '{"plans": [{"size": 20}]}', '{"network": "giant"}', "{", '{"steps": 0}'],
+)
+def test_impossible_values_are_refused(tmp_path, text):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(ConfigError):
+        TrainConfig.load(tmp_path / "c.json")
+
+
+def test_a_config_survives_its_own_json(tmp_path):
+    config = tiny_config(tmp_path, distill=DistillPlan(teacher="t.safetensors"))
+    (tmp_path / "c.json").write_text(config.to_json())
+    assert TrainConfig.load(tmp_path / "c.json") == config
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "Resources" / "training").glob("*.json")), ids=lambda p: p.name)
+def test_every_config_in_the_repository_is_valid(path):
+    if path.name == "splits.json":
+        return
+    assert TrainConfig.load(path).steps > 0
+
+
+def test_the_split_keeps_held_out_scans_and_patients_out_of_training():
+    split = json.loads((ROOT / "Resources" / "training" / "splits.json").read_text())
+    train, held_out = split["train"], split["held_out"]
+    assert not set(train) & set(held_out)
+    assert len(held_out) >= (len(train) + len(held_out)) / 3
+    never = ("hippocampus", "mr_abdomen", "cc_a01", "remind022", "mr_ms", "stroke", "spine", "braintumor", "mni152")
+    never += ("cit168", "chest_cip64")
+    assert not [name for name in [*train, *split["unlabelled"]] if any(word in name for word in never)]
+    patients = {name.rsplit("_", 1)[1] for name in train if "sarcoma" in name}
+    assert not [n for n in held_out if "sarcoma" in n and n.rsplit("_", 1)[1] in patients]
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_nothing():
+    schedule = Schedule(steps=100, warmup=10, decay=0.25, started=0.0, ends=None)
+    factors = [schedule.factor(step, 0.0) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9:74] == [1.0] * 65
+    assert factors[99] < 0.05
+    by_clock = Schedule(steps=100, warmup=1, decay=0.5, started=1000.0, ends=2000.0)
+    assert by_clock.factor(50, 1400.0) == 1.0
+    assert by_clock.factor(50, 1750.0) == pytest.approx(0.5)
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    """A label map, a labelled scan and a scan without labels, as files."""
+    root = tmp_path_factory.mktemp("data")
+    z, y, x = np.mgrid[:40, :36, :32]
+    ball = (z - 20) ** 2 + (y - 18) ** 2 + (x - 12) ** 2
+    labels = ((ball < 120) + 0 + (ball < 40) + 3 * ((x > 22) & (ball > 150))).astype(np.int16)
+    image = labels * 100.0 + np.random.default_rng(0).normal(0, 5, labels.shape)
+
+    def write(array: np.ndarray, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = sitk.GetImageFromArray(array)
+        made.SetSpacing((1.0, 1.0, 2.0))
+        sitk.WriteImage(made, str(path))
+
+    write(labels, root / "labelmaps" / "thing_01.nii.gz")
+    write(labels, root / "scans" / "case_1" / "label.nii.gz")
+    write(image.astype(np.float32), root / "scans" / "case_1" / "image.nii.gz")
+    write(image.astype(np.float32), root / "unlabelled" / "plain.nii.gz")
+    (root / "splits.json").write_text(json.dumps({"train": ["case_1"], "unlabelled": ["plain"], "held_out": []}))
+    return root
+
+
+@pytest.mark.parametrize("kind", ["shapes", "anatomy", "scans", "supervoxels"])
+def test_scenes_are_repeatable_and_their_targets_usable(data_folder, kind):
+    sources = Sources.load(data_folder, data_folder / "splits.json")
+    for shape in ((16, 16, 16), (24, 16, 32)):
+        kinds = set()
+        for index in range(6):
+            one = DataEngine(sources, {kind: 1.0}, seed=5).scene(index, shape)
+            two = DataEngine(sources, {kind: 1.0}, seed=5).scene(index, shape)
+            assert torch.equal(one.image, two.image)
+            assert torch.equal(one.targets, two.targets)
+            assert one.image.shape == shape
+            assert bool(one.image.isfinite().all())
+            share = one.targets.float().mean((1, 2, 3))
+            assert bool((share > 0).all())
+            assert bool((share <= 0.6).all())
+            kinds.add(one.kind)
+        assert kind in kinds
+
+
+def test_another_seed_gives_other_scenes():
+    first = DataEngine(Sources(), {"shapes": 1.0}, seed=1).scene(0, (16, 16, 16))
+    second = DataEngine(Sources(), {"shapes": 1.0}, seed=2).scene(0, (16, 16, 16))
+    assert not torch.equal(first.image, second.image)
+
+
+def test_a_missing_training_case_is_named(data_folder, tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps({"train": ["nobody"], "unlabelled": []}))
+    with pytest.raises(ImageError, match="nobody"):
+        Sources.load(data_folder, tmp_path / "s.json")
+
+
+def test_supervoxels_follow_the_edges_of_the_image(data_folder):
+    plain = load_volume("plain", None, data_folder / "unlabelled" / "plain.nii.gz")
+    truth = load_volume("case", data_folder / "scans" / "case_1" / "label.nii.gz").labels
+    regions = with_supervoxels(plain).labels
+    pure = [
+        torch.bincount(truth[regions == k].long()).max() / (regions == k).sum()
+        for k in torch.unique(regions).tolist()
+        if k > 0
+    ]
+    assert len(pure) >= 3
+    assert float(torch.stack(pure).median()) > 0.9
+
+
+def test_a_restored_pool_goes_on_with_the_same_batches():
+    engine = DataEngine(Sources(), {"shapes": 1.0}, seed=0)
+    pool = ScenePool(engine, reuse=0.5, capacity=12)
+    for step in range(8):
+        pool.batch(Draw(1, step), (16, 16, 16), 3, 2)
+    state = pool.state()
+    other = ScenePool(engine, reuse=0.5, capacity=12)
+    other.restore(state)
+    for step in range(8, 12):
+        one, two = (p.batch(Draw(1, step), (16, 16, 16), 3, 2) for p in (pool, other))
+        assert torch.equal(one.image, two.image)
+        assert torch.equal(one.targets, two.targets)
+
+
+def test_the_contact_sheet_is_a_picture(data_folder, tmp_path):
+    engine = DataEngine(Sources(), {"shapes": 1.0}, seed=0)
+    draw_contact_sheet(engine, tiny_config(tmp_path), tmp_path / "sheet.png", scenes=8)
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+# -- prompts ----------------------------------------------------------------------------------------------------------
+def blocks(n: int) -> torch.Tensor:
+    targets = torch.zeros(n, 16, 16, 16, dtype=torch.bool)
+    targets[:, 4:12, 5:10, 3:14] = True
+    return targets
+
+
+def test_first_prompts_lie_on_or_near_their_target_and_come_in_all_kinds():
+    targets = blocks(200)
+    dialogue = first_prompts(Draw(0, 0), targets, box_share=0.35, mask_share=0.15)
+    boxed = dialogue.boxes.isfinite().all(-1).all(-1)
+    masked = ~dialogue.mask[:, 0, 0, 0, 0].isnan()
+    assert 40 < int(boxed.sum()) < 100
+    assert 15 < int(masked.sum()) < 50
+    assert not bool((boxed & masked).any())
+    assert int((dialogue.labels == 1).sum(1).max()) > 1  # scribbles
+    lower, upper = dialogue.boxes[boxed].unbind(1)
+    assert bool((upper > lower).all())
+    thin = (upper - lower).amin(1) == 1
+    assert 0 < int(thin.sum()) < int(boxed.sum())
+    clicked = dialogue.labels[:, 0] == 1
+    inside = targets[torch.arange(200), *dialogue.points[:, 0].round().long().T][clicked]
+    assert float(inside.float().mean()) > 0.85
+    assert bool(dialogue.plain_click.any())
+    assert not bool((dialogue.plain_click & (boxed | masked)).any())
+
+
+def test_corrective_clicks_hit_errors_with_the_right_sign():
+    targets = blocks(3)
+    mask = targets.clone()
+    mask[0, 4:8] = False  # missed
+    mask[1, 13:16, 0:4, 0:4] = True  # too much
+    points, labels = corrective_clicks(Draw(0, 1), mask != targets, targets)
+    assert labels.tolist() == [1, 0, -1]
+    for k in range(2):
+        assert bool((mask != targets)[k][tuple(points[k].long().tolist())])
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+def test_a_tiny_network_learns_to_follow_prompts(tmp_path):
+    config = tiny_config(tmp_path, steps=150, learning_rate=4e-3, plans=(SizePlan(size=16, crops=4, targets=3),))
+    Trainer(config, "cpu").run()
+    with (tmp_path / "curves.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    early, late = rows[:20], rows[-30:]
+
+    def mean(part: list[dict[str, str]], key: str) -> float:
+        return sum(float(row[key]) for row in part) / len(part)
+
+    assert mean(late, "loss") < 0.8 * mean(early, "loss")
+    assert mean(late, "last_dice") > mean(early, "last_dice") + 0.2
+    assert load_hires(tmp_path / "weights.safetensors").config == TINY
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_digit(tmp_path):
+    whole = tiny_config(tmp_path / "whole", steps=14)
+    Trainer(whole, "cpu").run()
+    parts = tiny_config(tmp_path / "parts", steps=14)
+    Trainer(parts, "cpu").run(stop_at=6)
+    again = Trainer(parts, "cpu")
+    assert again.resume()
+    assert again.step == 6
+    again.run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    one, two = (load_hires(tmp_path / name / "weights.safetensors").state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_killed_run_resumes_on_the_same_curve(tmp_path):
+    whole = tiny_config(tmp_path / "whole", steps=30)
+    Trainer(whole, "cpu").run()
+    config = tiny_config(tmp_path / "killed", steps=30, checkpoint_seconds=0.2)
+    (tmp_path / "c.json").write_text(config.to_json())
+    code = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path;"
+        "from FastSAM3DCore.training.config import TrainConfig; from FastSAM3DCore.training.loop import train;"
+        "train(TrainConfig.load(Path(sys.argv[1])), 'cpu')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(tmp_path / "c.json")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as run:
+        for _ in range(1200):
+            if (tmp_path / "killed" / "checkpoint.pt").exists() or run.poll() is not None:
+                break
+            time.sleep(0.05)
+        run.send_signal(signal.SIGKILL)
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+# -- distillation -----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A fixed network with lively features stands in for a trained one."""
+    torch.manual_seed(0)
+    model = build_hires(TINY)
+    with torch.no_grad():
+        for parameter in model.encoder.trunk.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    path = tmp_path_factory.mktemp("teacher") / "t.safetensors"
+    save_hires(model, path)
+    return path
+
+
+def distill_config(folder: Path, teacher: Path, **changes: object) -> TrainConfig:
+    student = dataclasses.replace(TINY, name="student", depth=2, attention_from=1, window=2)
+    plan = DistillPlan(teacher=str(teacher), stages=(0.25, 0.25, 0.25, 0.25))
+    return tiny_config(folder, custom=student, distill=plan, learning_rate=3e-3, **changes)
+
+
+def test_stages_run_from_shallow_to_deep_and_end_with_everything():
+    plan = DistillPlan(stages=(0.1, 0.2, 0.3, 0.4))
+    order = [stage_at(plan, 2, p) for p in np.linspace(0, 1, 101)]
+    assert order == sorted(order)
+    assert set(order) == {0, 1, 2, 3}
+    assert [order.count(k) for k in range(3)] == [10, 20, 30]
+    single = dataclasses.replace(plan, one_stage=True)
+    assert {stage_at(single, 2, p) for p in np.linspace(0, 1, 101)} == {2, 3}
+
+
+def test_every_stage_brings_its_block_closer_to_the_teachers(tmp_path, teacher):
+    trainer = DistillTrainer(distill_config(tmp_path, teacher, steps=120), "cpu")
+    image = trainer.pool.batch(Draw(9, 9), (16, 16, 16), 8, 1).image
+    for stage, stop in ((0, 30), (1, 60)):
+        with torch.no_grad():
+            before = float(trainer.task.block_error(image, stage))
+        trainer.run(stop_at=stop)
+        with torch.no_grad():
+            after = float(trainer.task.block_error(image, stage))
+        assert after < 0.8 * before
+
+
+def test_the_student_starts_with_the_teachers_stem_and_decoder(tmp_path, teacher):
+    trainer = DistillTrainer(distill_config(tmp_path, teacher), "cpu")
+    theirs, ours = load_hires(teacher).state_dict(), trainer.model.state_dict()
+    for key in ("encoder.stem.weight", "decoder.enter.weight"):
+        assert torch.equal(ours[key], theirs[key])
+    assert torch.equal(ours["encoder.trunk.1.expand.weight"], theirs["encoder.trunk.3.expand.weight"])
+
+
+def test_a_resumed_distillation_repeats_the_uninterrupted_one(tmp_path, teacher):
+    DistillTrainer(distill_config(tmp_path / "whole", teacher, steps=16), "cpu").run()
+    DistillTrainer(distill_config(tmp_path / "parts", teacher, steps=16), "cpu").run(stop_at=9)
+    again = DistillTrainer(distill_config(tmp_path / "parts", teacher, steps=16), "cpu")
+    assert again.resume()
+    again.run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_a_student_of_other_widths_is_refused(tmp_path, teacher):
+    config = distill_config(tmp_path, teacher)
+    wide = dataclasses.replace(config, custom=dataclasses.replace(config.custom, width=48))
+    with pytest.raises(ConfigError, match="width"):
+        DistillTrainer(wide, "cpu")
