@@ -70,9 +70,12 @@ def capture_cuda_graph(function: Callable[..., Any], args: tuple[Any, ...], kwar
             function(*args, **kwargs)
     current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
+    # Autocast keeps converted weights until it ends; a recording must neither read those nor leave its own behind.
+    torch.clear_autocast_cache()
     # "thread_local": other sessions' threads may allocate while this one records.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = function(*args, **kwargs)
+    torch.clear_autocast_cache()
     return CudaRecording(graph, outputs)
 
 
@@ -132,7 +135,7 @@ class GraphedModule:
             if self._capture is None:
                 return self._function(*_to(args, self._device), **_to(kwargs, self._device))
             leaves: list[Tensor] = []
-            key = _signature((args, kwargs), leaves)
+            key = (_autocast(self._device), _signature((args, kwargs), leaves))
             with self._lock, self._in_order():
                 entry = self._entry(key, args, kwargs)
                 if entry is None:
@@ -220,6 +223,13 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_map(item, change) for item in value)
     return value
+
+
+def _autocast(device: torch.device) -> Hashable:
+    """The type that the caller's autocast computes in on a device, or None."""
+    if not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -109,6 +109,17 @@ def test_whatever_changes_the_computation_is_recorded_anew(args: tuple[Any, ...]
     assert recorder.captures == 2
 
 
+def test_another_precision_is_another_recording() -> None:
+    recorder = Recorder()
+    graphed = GraphedModule(lambda a, b: a @ b, CPU, capture=recorder)
+    a, b = torch.rand(2, 4, 4)
+    assert graphed(a, b).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert graphed(a, b).dtype == torch.bfloat16
+    assert graphed(a, b).dtype == torch.float32
+    assert recorder.captures == 2
+
+
 def test_the_number_of_recordings_is_bounded_and_the_least_recently_used_goes() -> None:
     recorder = Recorder()
     graphed = GraphedModule(decode, CPU, max_recordings=2, capture=recorder)

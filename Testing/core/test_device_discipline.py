@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from device_discipline import DeviceDiscipline
 
 from FastSAM3DCore.kernels.dispatch import sparse_attention_3d
 from FastSAM3DCore.modeling.config import STUDENT, TEACHER
 from FastSAM3DCore.modeling.hires import HiresConfig, build_hires
 from FastSAM3DCore.modeling.sam3d import Sam3D
+from Testing.core.device_discipline import DeviceDiscipline
 
 SMALL = {
     "image_size": 32,

@@ -17,12 +17,9 @@ import torch
 from FastSAM3DCore.errors import DeviceError
 from FastSAM3DCore.kernels import sparse_attention
 from FastSAM3DCore.kernels.dispatch import KERNELS_VARIABLE, kernel_obstacle, sparse_attention_3d
+from Testing.gpu import attention_check
 
 GPU_TESTS = Path(__file__).parents[1] / "gpu"
-sys.path.insert(0, str(GPU_TESTS))
-
-import attention_check  # noqa: E402
-
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
 )
