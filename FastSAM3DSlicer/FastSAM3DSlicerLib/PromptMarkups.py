@@ -47,6 +47,7 @@ class PromptMarkups:
         scene: where the nodes are.
 
     Attributes:
+        viewIds: views to show markups in; empty for all.
         lists: {node ID: (fiducial list, positive)}, our own and observed ones.
         shapes: {prompt id: ROI or curve node}.
         pointIds: {control point id: prompt id}.
@@ -54,6 +55,7 @@ class PromptMarkups:
 
     def __init__(self, scene: Any):
         self.scene = scene
+        self.viewIds: list[str] = []
         self._own: dict[bool, Any] = {}
         self.lists: dict[str, tuple[Any, bool]] = {}
         self.shapes: dict[int, Any] = {}
@@ -65,7 +67,12 @@ class PromptMarkups:
         if node is None or not self.scene.IsNodePresent(node):
             role = "positive points" if positive else "negative points"
             node = self._own[positive] = addMarkups(self.scene, "vtkMRMLMarkupsFiducialNode", role, positive)
-            self.lists[node.GetID()] = (node, positive)
+            self.lists[node.GetID()] = (self.limit(node), positive)
+        return node
+
+    def limit(self, node: Any) -> Any:
+        """Show a node in `viewIds` only, if there are any."""
+        node.GetDisplayNode().SetViewNodeIDs(self.viewIds)
         return node
 
     def ownNodes(self) -> list[Any]:
@@ -148,11 +155,11 @@ class PromptMarkups:
 
     def _shape(self, prompt: Prompt) -> Any:
         if isinstance(prompt, BoxPrompt):
-            return addMarkups(self.scene, "vtkMRMLMarkupsROINode", "box")
+            return self.limit(addMarkups(self.scene, "vtkMRMLMarkupsROINode", "box"))
         if isinstance(prompt, LassoPrompt):
-            return addMarkups(self.scene, "vtkMRMLMarkupsClosedCurveNode", "lasso", prompt.positive)
+            return self.limit(addMarkups(self.scene, "vtkMRMLMarkupsClosedCurveNode", "lasso", prompt.positive))
         positive = isinstance(prompt, ScribblePrompt) and prompt.positive
-        return addMarkups(self.scene, "vtkMRMLMarkupsCurveNode", "scribble", positive)
+        return self.limit(addMarkups(self.scene, "vtkMRMLMarkupsCurveNode", "scribble", positive))
 
     @staticmethod
     def _place(node: Any, prompt: Prompt, toWorld: np.ndarray) -> None:

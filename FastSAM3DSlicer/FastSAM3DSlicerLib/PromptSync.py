@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,12 +105,24 @@ class PromptSync:
         own = self._drawing.pop(node.GetID(), None) is not None
 
         def done(update: MaskUpdate | None) -> None:
-            if own and self.logic.scene.IsNodePresent(node):
-                with self.held():
-                    self.logic.scene.RemoveNode(node)
+            if own:
+                self.cancel(node)
             self.mirror()
 
         self._submit(prepare, done)
+
+    def cancel(self, node: Any) -> None:
+        """A drawing was given up: take it out of the scene."""
+        self._drawing.pop(node.GetID(), None)
+        if self.logic.scene.IsNodePresent(node):
+            with self.held():
+                self.logic.scene.RemoveNode(node)
+
+    def limitToSliceViews(self, sliceNodes: Iterable[Any]) -> None:
+        """Show, and place, our markups in these views only: a click in a 3D view then places nothing."""
+        self.markups.viewIds = [node.GetID() for node in sliceNodes]
+        for positive in (True, False):
+            self.markups.limit(self.pointsNode(positive))
 
     def mirror(self) -> None:
         """Make the markups show the active segment's log."""
@@ -207,7 +219,7 @@ class PromptSync:
     def _newDrawing(self, className: str, role: str, positive: bool) -> Any:
         for node, _ in list(self._drawing.values()):  # one that was begun and left
             self.logic.scene.RemoveNode(node)
-        node = addMarkups(self.logic.scene, className, role, positive)
+        node = self.markups.limit(addMarkups(self.logic.scene, className, role, positive))
         node.SetAttribute(ROLE, f"{role} being drawn")
         self._drawing[node.GetID()] = (node, positive)
         self.observe(node, positive)
