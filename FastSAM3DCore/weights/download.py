@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import WeightsError
 from .cache import CacheRecord, WeightsCache
-from .files import Progress, exclusive, output_error, sha256_of
+from .files import Progress, delete_leftover, exclusive, output_error, sha256_of
 from .install import Digest, keep, problem_of, stated_digest
 from .manifest import ModelEntry, manifest_entry
 from .transfer import ATTEMPTS, discard, fetch, name_in_url
@@ -72,7 +72,7 @@ def download_weights(
         try:
             return keep(complete, digest, stated, url, cache, name)[1]
         finally:
-            complete.unlink(missing_ok=True)
+            delete_leftover(complete)
 
 
 def first_good(

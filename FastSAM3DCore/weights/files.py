@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -20,6 +22,7 @@ else:
 __all__ = [
     "Progress",
     "atomic_target",
+    "delete_leftover",
     "exclusive",
     "make_folder",
     "output_error",
@@ -31,7 +34,11 @@ __all__ = [
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all (None if not known)."""
 
+logger = logging.getLogger(__name__)
+
 CHUNK = 1 << 20
+HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+"""What the systems say about a lock that somebody holds; network drives without locks say something else."""
 
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:
@@ -94,7 +101,7 @@ def atomic_target(path: Path) -> Iterator[Path]:
         raise output_error(path, error) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            delete_leftover(temporary)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -110,6 +117,14 @@ def write_text_atomically(path: Path, text: str) -> None:
 def part_state(part: Path) -> Path:
     """The small file that remembers what an unfinished download is part of."""
     return part.with_name(part.name + ".json")
+
+
+def delete_leftover(path: Path) -> None:
+    """Delete a file that has served its purpose; one that is still open on Windows stays until the next run."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s could not be deleted (%s); delete it by hand.", path, error.strerror)
 
 
 @contextmanager
@@ -131,5 +146,7 @@ def exclusive(lock: Path) -> Iterator[None]:
             else:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise OutputError(f"Another process is writing {lock.stem}; wait until it has finished.") from error
+            if error.errno in HELD:
+                raise OutputError(f"Another process is writing {lock.stem}; wait until it has finished.") from error
+            logger.debug("%s cannot be locked on this file system (%s); going on without.", lock, error)
         yield

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import WeightsError
 from .cache import CacheRecord, WeightsCache
-from .files import Progress, exclusive, output_error, sha256_of
+from .files import Progress, delete_leftover, exclusive, output_error, sha256_of
 from .manifest import ModelEntry, load_manifest
 
 __all__ = [
@@ -123,6 +123,8 @@ def keep(
     try:
         architecture = convert_weights(file, staged, extra={"source_sha256": digest})
         name = name_for(architecture, name)
+        if stated is None and (problem := problem_of(file, digest, stated_digest(name, cache))):
+            raise WeightsError(f"{file}: {problem}.")
         target = cache.path_of(name)
         size, converted = staged.stat().st_size, sha256_of(staged)
         try:
@@ -130,7 +132,7 @@ def keep(
         except OSError as error:
             raise output_error(target, error) from error
     finally:
-        staged.unlink(missing_ok=True)
+        delete_leftover(staged)
     trusted = stated.stated_by if stated is not None and stated.stated_by != "server" else "first use"
     record = CacheRecord(converted, digest, source, trusted, architecture, size)
     cache.record(name, record)

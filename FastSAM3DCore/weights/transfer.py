@@ -23,6 +23,9 @@ __all__ = ["Transfer", "fetch", "name_in_url"]
 CONNECT_SECONDS = 15.0
 STALL_SECONDS = 60.0
 LONGEST_PAUSE = 30.0
+NETWORK_CHUNK = 1 << 14
+"""A broken connection loses what arrived of the current chunk, so chunks are small."""
+
 ATTEMPTS = 5
 """Attempts in a row without a single new byte before an address is given up."""
 
@@ -142,7 +145,7 @@ def stream(session: requests.Session, url: str, part: Path, state: PartState, pr
                 raise IncompleteTransferError("the server continued another file, or at another place")
         check_space(part, new.total)
         write_state(part, new)
-        append(answer.iter_content(CHUNK), part, new.total, progress, restart=start == 0)
+        append(answer.iter_content(NETWORK_CHUNK), part, new.total, progress, restart=start == 0)
     size = part_size(part)
     if new.total is not None and size < new.total:
         raise IncompleteTransferError(f"{size} of {new.total} bytes arrived")
@@ -273,9 +276,16 @@ def write_state(part: Path, state: PartState) -> None:
 
 
 def discard(part: Path) -> None:
-    """Delete a partial file and what is remembered about it."""
-    part.unlink(missing_ok=True)
-    part_state(part).unlink(missing_ok=True)
+    """Delete a partial file and what is remembered about it.
+
+    Raises:
+        OutputError: it cannot be deleted, so nothing else may be written in its place.
+    """
+    for path in (part, part_state(part)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(path, error) from error
 
 
 def name_in_url(url: str) -> str:
