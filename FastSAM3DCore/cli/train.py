@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,10 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 DeadlineOption = Annotated[
     str | None, typer.Option("--deadline", help="Another end of the schedule, ISO time; replaces the config's.")
 ]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Folder with labelmaps/, scans/ and unlabelled/; replaces the config's.")
+]
+OutputOption = Annotated[str | None, typer.Option("--output", help="Folder of the run; replaces the config's.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Another length; replaces the config's.")]
 
 
@@ -39,13 +43,15 @@ def train(
     device: DeviceOption = "auto",
     deadline: DeadlineOption = None,
     steps: StepsOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Train a network on clicks, boxes, scribbles and rough masks; goes on where an earlier run stopped.
 
     Several GPUs: start with torchrun --nproc-per-node=N -m FastSAM3DCore.cli train CONFIG.
     """
     with _one_line_errors():
-        run = _adapted(config, deadline, steps)
+        run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
         if preview is not None:
             _preview(run, preview)
             return
@@ -60,23 +66,22 @@ def distill(
     device: DeviceOption = "auto",
     deadline: DeadlineOption = None,
     steps: StepsOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Distil a student from a trained teacher, layer by layer; goes on where an earlier run stopped."""
     with _one_line_errors():
         from ..training.distill import distill as start
 
-        start(_adapted(config, deadline, steps), device, fresh)
+        start(_adapted(config, deadline=deadline, steps=steps, data=data, output=output), device, fresh)
 
 
-def _adapted(path: Path, deadline: str | None, steps: int | None) -> TrainConfig:
+def _adapted(path: Path, **changes: str | int | None) -> TrainConfig:
+    """The config with the options that were given put in."""
     from ..training.config import TrainConfig
 
-    config = TrainConfig.load(path)
-    if deadline is not None:
-        config = dataclasses.replace(config, deadline=deadline)
-    if steps is not None:
-        config = dataclasses.replace(config, steps=steps)
-    return config
+    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    return dataclasses.replace(TrainConfig.load(path), **given)
 
 
 def _preview(config: TrainConfig, target: Path) -> None:

@@ -98,8 +98,8 @@ def _attend_groups(q: Tensor, k: Tensor, v: Tensor, grid: Grid, window: int) -> 
         # (2 kinds, groups, tokens) -> (1, 2, 1, groups, 1, tokens): every query of a group sees its real tokens
         valid = _split_groups(valid, grid, cuts, padding)[0, :, :, :, 0]
         half = q.shape[1] // 2
-        counts = torch.tensor([half, q.shape[1] - half], device=q.device)
-        mask = valid.repeat_interleave(counts, 0)[None, :, :, None, :]
+        kinds = [valid[:1].expand(half, -1, -1), valid[1:].expand(q.shape[1] - half, -1, -1)]
+        mask = torch.cat(kinds)[None, :, :, None, :]
         # A group made of padding only must still have something to attend to; its result is cut away.
         mask = mask | ~mask.any(-1, keepdim=True)
         mask = mask.expand(q.shape[0], -1, -1, -1, -1).flatten(0, 2)[:, None]

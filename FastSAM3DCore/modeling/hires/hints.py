@@ -46,8 +46,8 @@ class Prompts:
     @classmethod
     def at_half(cls, points: Tensor, labels: Tensor, boxes: Tensor | None, shape: tuple[int, int, int]) -> Prompts:
         """From crop voxels to half resolution, where cell j holds voxels 2j and 2j + 1."""
-        limit = torch.tensor(shape, device=points.device, dtype=torch.float32) - 1
-        centres = torch.minimum(((points.float() - 0.5) / 2).clamp(min=0), limit)
+        halves = (points.float() - 0.5) / 2
+        centres = torch.stack([halves[..., a].clamp(0, n - 1) for a, n in enumerate(shape)], -1)
         if boxes is None:
             has_box = torch.zeros(points.shape[0], dtype=torch.bool, device=points.device)
             box = tuple(torch.zeros(points.shape[0], n, device=points.device) for n in shape)
