@@ -163,9 +163,8 @@ def main() -> None:
     photographer.close()
     (options.outdir / "report.json").write_text(json.dumps(photographer.report, indent=1))
     for row in photographer.report:
-        print(
-            f"{row['tool']:15s} {row['seconds']:6.2f} s  red {row['red_before']:6d} -> {row['red_after']:6d}  {row['ml']:7.2f} ml"
-        )
+        red = f"red {row['red_before']:6d} -> {row['red_after']:6d}"
+        print(f"{row['tool']:15s} {row['seconds']:6.2f} s  {red}  {row['ml']:7.2f} ml")
 
 
 if __name__ == "__main__":

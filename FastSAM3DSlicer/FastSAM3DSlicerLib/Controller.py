@@ -1,0 +1,256 @@
+"""What the module's panel and the Segment Editor effect have in common: everything but the widgets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from FastSAM3DCore.errors import CancelledError, DeviceError, FastSAM3DError
+from FastSAM3DCore.types import MaskUpdate
+
+from .DeferredSession import DeferredSession
+from .EditMask import setLocked
+from .Job import Job
+from .PromptSync import PromptSync
+from .SegmentationLogic import SegmentationLogic
+from .SessionRunner import Request, SessionRunner
+from .SliceReview import SliceReview
+from .ToolBox import NONE, ToolBox, Views
+from .Uncertainty import UncertaintyOverlay
+
+logger = logging.getLogger(__name__)
+
+
+def ignore(*_: Any) -> None:
+    """Nobody waits for this one."""
+
+
+class Controller:
+    """Tools, queue, overlay and slice review around one `SegmentationLogic`.
+
+    Args:
+        scene: the scene to work in.
+        session: what to segment with; opened on the worker at the first prompt.
+        views: the slice views on screen.
+        say: shows one line to the user.
+        onChanged: something the panel shows has changed.
+        fallback: makes a session on the CPU for when a graphics card runs out of memory; None to give up.
+    """
+
+    def __init__(
+        self,
+        scene: Any,
+        session: DeferredSession,
+        views: Views,
+        say: Callable[[str], None],
+        onChanged: Callable[[], None] = ignore,
+        fallback: Callable[[], DeferredSession] | None = None,
+    ):
+        self.scene, self.say, self.onChanged, self._fallback = scene, say, onChanged, fallback
+        self._views = views
+        self.session = session
+        self.logic = SegmentationLogic(scene, session)
+        self.logic.onStatus = say
+        self.logic.onUpdate = self._onUpdate
+        self.runner = SessionRunner(self._onError)
+        self.runner.cancelRunning = lambda: self.session.cancel()
+        self.sync = PromptSync(self.logic, self.submit)
+        self.tools = ToolBox(self.sync, views, self._onTool)
+        self.review = SliceReview(self.logic)
+        self.overlay = UncertaintyOverlay(scene)
+        self.overlayOn = False
+        self._thresholdWanted: float | None = None
+
+    def close(self) -> None:
+        """Put tools down, wait for the worker, take our nodes out of the scene, free the session."""
+        self.leave()
+        self.runner.close()
+        self.overlay.hide()
+        self.session.close()
+
+    def leave(self) -> None:
+        """The panel is hidden: no tool, no markups that react; segments, log and session stay."""
+        self.tools.close()
+        self.sync.close()
+
+    def enter(self) -> None:
+        """The panel is shown again."""
+        self.sync = PromptSync(self.logic, self.submit)
+        self.tools = ToolBox(self.sync, self._views, self._onTool)
+        self.sync.limitToSliceViews([sliceNode for _, sliceNode in self._views()])
+        self.sync.mirror()
+
+    # -- what to work on -----------------------------------------------------------------------------
+
+    def useSession(self, session: DeferredSession, model: dict[str, str]) -> None:
+        """Another model, device or server; the log of the segment goes with it."""
+        self.runner.cancel()
+        old, self.session = self.session, session
+        self.logic.setSession(session)
+        self.logic.model = model
+        old.close()
+
+    def select(self, volumeNode: Any, segmentationNode: Any, segmentId: str) -> bool:
+        """Work on this; says what is wrong with it and returns False if it cannot be."""
+        try:
+            self.logic.setVolume(volumeNode)
+            if segmentationNode is not None and segmentId:
+                self.logic.setSegment(segmentationNode, segmentId)
+        except FastSAM3DError as error:
+            self.say(str(error))
+            self._retarget()
+            return False
+        self._retarget()
+        self.say(self.target())
+        return True
+
+    def nextSegment(self, segmentationNode: Any) -> str:
+        """Add a segment and work on it; returns its id, empty if that was refused (and said)."""
+        try:
+            segmentId = self.logic.addSegment(segmentationNode)
+        except FastSAM3DError as error:
+            self.say(str(error))
+            return ""
+        self._retarget()
+        self.say(self.target())
+        return segmentId
+
+    def target(self) -> str:
+        """What the next click acts on."""
+        volume, active = self.logic.volumeNode, self.logic.active
+        if volume is None:
+            return "Choose a volume to start."
+        if active is None or not active.exists(self.scene):
+            return f"Choose or add a segment to work on in {volume.GetName()}."
+        verb = "adds to" if self.tools.positive else "removes from"
+        tool = self.tools.tool or "next prompt"
+        where = " (this slice only)" if self.review.on else ""
+        return f"{tool.capitalize()} {verb} {active.segment.GetName()} in {volume.GetName()}{where}."
+
+    # -- what to do ----------------------------------------------------------------------------------
+
+    def submit(self, prepare: Callable[[], Job], done: Callable[[MaskUpdate | None], None] = ignore) -> None:
+        """Queue a prompt; errors are said."""
+
+        def prepared() -> Job:
+            self.review.aim()
+            return prepare()
+
+        try:
+            self.runner.submit(prepared, done)
+        except FastSAM3DError as error:
+            self.say(str(error))
+            done(None)
+
+    def undo(self) -> None:
+        self.submit(lambda: self.logic.prepareTurn(redo=False))
+
+    def redo(self) -> None:
+        self.submit(lambda: self.logic.prepareTurn(redo=True))
+
+    def reset(self) -> None:
+        self.submit(self.logic.prepareReset)
+
+    def setThreshold(self, probability: float) -> None:
+        """Follow a slider: only the newest value is computed."""
+        waiting = self._thresholdWanted is not None
+        self._thresholdWanted = probability
+        if not waiting:
+            self.submit(self._prepareThreshold, lambda _: self._thresholdDone())
+
+    def toggleSign(self) -> None:
+        """Between adding and removing, with the same tool."""
+        self.tools.use(self.tools.tool, not self.tools.positive)
+
+    def useTool(self, tool: str) -> None:
+        """Pick a tool up; the one in hand is put down instead."""
+        self.tools.use(NONE if tool == self.tools.tool else tool)
+
+    def setLocked(self, locked: bool) -> None:
+        """Protect the active segment, or release it."""
+        if self.logic.active is not None and self.logic.active.exists(self.scene):
+            setLocked(self.logic.active.segment, locked)
+
+    def setOverlay(self, on: bool) -> None:
+        """Show where the engine is undecided."""
+        self.overlayOn = on
+        self._wantProbability()
+        if not on:
+            self.overlay.hide()
+        elif self.logic.prompts:
+            self.submit(self.logic.prepareProbe, lambda _: self._showOverlay())
+
+    def setSliceMode(self, on: bool, slabMm: float = 0.0) -> None:
+        """Changes stay in the slice under the pointer, or a slab around it."""
+        self.review.set(on, slabMm)
+        self._wantProbability()
+        self.say(self.target())
+
+    def acceptSlice(self) -> None:
+        """This slice is right: it never changes again; go to the next that needs a look."""
+        if self.review.accept():
+            self.goToUncertain()
+        else:
+            self.say("Slice mode is off; turn it on to accept slices one by one.")
+
+    def goToUncertain(self) -> None:
+        """Show the slice where the engine is least sure."""
+        self.submit(self.logic.prepareProbe, lambda update: self._jump() if update is not None else None)
+
+    def fillSlice(self) -> None:
+        """Take over what the engine proposes for this slice."""
+        self.submit(self.logic.prepareFill)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _prepareThreshold(self) -> Job:
+        wanted, self._thresholdRunning = self._thresholdWanted, self._thresholdWanted
+        return self.logic.prepareThreshold(0.5 if wanted is None else wanted)
+
+    def _thresholdDone(self) -> None:
+        wanted, self._thresholdWanted = self._thresholdWanted, None
+        if wanted is not None and wanted != self._thresholdRunning:
+            self.setThreshold(wanted)
+
+    def _onUpdate(self, _: MaskUpdate) -> None:
+        self.sync.mirror()
+        self._showOverlay()
+        self.onChanged()
+
+    def _onTool(self) -> None:
+        self.say(self.target())
+        self.onChanged()
+
+    def _onError(self, error: BaseException, request: Request) -> None:
+        if isinstance(error, DeviceError) and self._fallback is not None:
+            make, self._fallback = self._fallback, None
+            self.useSession(make(), self.logic.model)
+            self.say(f"{error} Continuing on the CPU.")
+            self.runner.again(request)
+            return
+        if isinstance(error, CancelledError):
+            self.say("Cancelled; nothing was changed.")
+        elif isinstance(error, FastSAM3DError):
+            self.say(str(error))
+        else:
+            self.say(f"Something unexpected went wrong ({type(error).__name__}: {error}); nothing was changed.")
+        request.done(None)
+        self.onChanged()
+
+    def _retarget(self) -> None:
+        self.review.aim()
+        self.sync.mirror()
+        self._showOverlay()
+        self.onChanged()
+
+    def _wantProbability(self) -> None:
+        self.logic.wantProbability = self.overlayOn or self.review.on
+
+    def _showOverlay(self) -> None:
+        if self.overlayOn and self.logic.volumeNode is not None:
+            self.overlay.show(self.logic.volumeNode, self.logic.probability)
+
+    def _jump(self) -> None:
+        message = self.review.goToUncertain()
+        self.say(message)

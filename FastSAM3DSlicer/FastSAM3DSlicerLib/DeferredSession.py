@@ -1,0 +1,46 @@
+"""A session that is opened at its first use, on the worker: importing torch and loading weights takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from FastSAM3DCore.protocol import SegmentationSession
+
+
+class DeferredSession:
+    """Stands for a session until somebody asks something of it.
+
+    Args:
+        opener: makes the session; called once, on the thread of the first call.
+    """
+
+    def __init__(self, opener: Callable[[], SegmentationSession]):
+        self._opener = opener
+        self._session: SegmentationSession | None = None
+
+    @property
+    def isOpen(self) -> bool:
+        return self._session is not None
+
+    def open(self) -> SegmentationSession:
+        """The real session."""
+        if self._session is None:
+            self._session = self._opener()
+        return self._session
+
+    def close(self) -> None:
+        """Free the session, if it was ever opened."""
+        if self._session is not None:
+            self._session.close()
+
+    def cancel(self) -> None:
+        """Ask a session that can be interrupted to stop; any thread."""
+        cancel = getattr(self._session, "cancel", None)
+        if cancel is not None:
+            cancel()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.open(), name)

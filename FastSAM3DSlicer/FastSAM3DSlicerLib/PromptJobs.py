@@ -1,0 +1,318 @@
+"""Prompts as jobs: prepared from the scene, answered by the engine, applied to the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from FastSAM3DCore.errors import PromptError
+from FastSAM3DCore.prompts import BoxPrompt, LassoPrompt, Prompt, ScribblePrompt
+from FastSAM3DCore.protocol import SegmentationSession
+from FastSAM3DCore.types import MaskUpdate, VoxelBox
+
+from .ActiveSegment import ActiveSegment
+from .EditMask import EditRules
+from .History import History, SegmentLog, Step
+from .Job import Job
+from .Prompts import boxPrompt, lassoPrompt, pointPrompt, scribblePrompt
+from .SegmentWriter import Changes
+from .SessionLink import Action, Answer, SessionLink
+from .VolumeBridge import checkVolume, imageKey
+
+Nothing = Callable[..., None]
+
+
+def ignore(*_: Any) -> None:
+    """The callback of somebody who does not listen."""
+
+
+class PromptJobs:
+    """The prompts of `SegmentationLogic` as jobs, for front ends that must stay responsive.
+
+    Args:
+        scene: the vtkMRMLScene; no other scene is touched.
+        session: any implementation of `SegmentationSession`.
+
+    Attributes:
+        rules: overlap policy, Segment Editor masks, slice limit.
+        onUpdate: called with the `MaskUpdate` written (its box is what changed in the segment).
+        onStatus: called with one line of text for the user.
+        beforeWrite: called right before a segment changes (a Segment Editor effect saves its undo state here).
+        wantProbability: keep `probability` up to date for an overlay; costs a copy per prompt.
+        model: name and sha256 of the model, stored with each segment.
+    """
+
+    def __init__(self, scene: Any, session: SegmentationSession):
+        self.scene = scene
+        self.link = SessionLink(session)
+        self.rules = EditRules()
+        self.history = History()
+        self.onUpdate: Nothing = ignore
+        self.onStatus: Nothing = ignore
+        self.beforeWrite: Nothing = ignore
+        self.wantProbability = False
+        self.probability: tuple[VoxelBox, np.ndarray] | None = None
+        self.model: dict[str, str] = {}
+        self.volumeNode: Any = None
+        self.active: ActiveSegment | None = None
+
+    # -- what to work on -----------------------------------------------------------------------------
+
+    def setSession(self, session: SegmentationSession) -> None:
+        """Go on with another engine (other model, device or server); the log is replayed there."""
+        self.link = SessionLink(session)
+
+    def setVolume(self, volumeNode: Any) -> None:
+        """Segment in this scan from now on.
+
+        Raises:
+            ImageError: it cannot be segmented; the volume before stays.
+        """
+        checkVolume(volumeNode)
+        if volumeNode is not self.volumeNode:
+            self.volumeNode = volumeNode
+            self.active = None
+            self.probability = None
+
+    def setSegment(self, segmentationNode: Any, segmentId: str) -> None:
+        """Prompts change this segment from now on; coming back to a segment continues where it was left.
+
+        Raises:
+            PromptError: there is no such segment, or no volume is set.
+            ImageError: the segmentation is under a non-linear transform.
+        """
+        checkVolume(self.volumeNode)
+        active = ActiveSegment(self.volumeNode, segmentationNode, segmentId)
+        active.activate()
+        self.active = active
+        self.probability = None
+
+    def addSegment(self, segmentationNode: Any, name: str = "") -> str:
+        """Add an empty segment and work on it; returns its id."""
+        checkVolume(self.volumeNode)
+        segmentId = ActiveSegment.create(self.volumeNode, segmentationNode, name)
+        self.setSegment(segmentationNode, segmentId)
+        return segmentId
+
+    def clear(self) -> None:
+        """Forget nodes and history; for when the scene closes."""
+        self.volumeNode = self.active = self.probability = None
+        self.history.clear()
+        self.rules = EditRules(policy=self.rules.policy)
+        self.link.forget()
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The log of the active segment."""
+        return self.active.log.prompts if self.active else ()
+
+    # -- prompts -------------------------------------------------------------------------------------
+
+    def preparePoint(self, ras: Any, positive: bool = True) -> Job:
+        prompt = pointPrompt(self._ready().volumeNode, ras, positive)
+        return self._job("point", lambda s: s.add_point(prompt.point_ijk, prompt.positive))
+
+    def prepareBox(self, roiNode: Any) -> Job:
+        prompt = boxPrompt(self._ready().volumeNode, roiNode)
+        return self._job("box", lambda s: s.add_box(prompt.box))
+
+    def prepareScribble(self, curveNode: Any, positive: bool = True) -> Job:
+        prompt = scribblePrompt(self._ready().volumeNode, curveNode, positive)
+        return self._job("scribble", lambda s: s.add_scribble(prompt.points_ijk, prompt.positive))
+
+    def prepareLasso(self, curveNode: Any, positive: bool = True) -> Job:
+        prompt = lassoPrompt(self._ready().volumeNode, curveNode, positive)
+        if isinstance(prompt, ScribblePrompt):  # in an oblique slice: a path over the inside
+            return self._job("lasso", lambda s: s.add_scribble(prompt.points_ijk, positive))
+        return self._job("lasso", lambda s: s.add_lasso(prompt.polygon_ijk, positive))
+
+    def prepareMove(self, promptId: int, ras: Any) -> Job:
+        prompt = pointPrompt(self._ready().volumeNode, ras, True)
+        return self._job("move", lambda s: s.move_prompt(promptId, prompt.point_ijk))
+
+    def prepareRemove(self, promptId: int) -> Job:
+        self._ready()
+        return self._job("remove", lambda s: s.remove_prompt(promptId))
+
+    def prepareReplace(self, promptId: int, markupsNode: Any) -> Job:
+        """A box or curve was dragged: the log with it in the new place."""
+        active = self._ready()
+        old = next((p for p in active.log.prompts if p.id == promptId), None)
+        if not isinstance(old, BoxPrompt | ScribblePrompt | LassoPrompt):
+            raise PromptError("That box or curve is no longer part of the segment.")
+        if isinstance(old, BoxPrompt):
+            new: Prompt = boxPrompt(active.volumeNode, markupsNode, promptId)
+        else:
+            make = scribblePrompt if isinstance(old, ScribblePrompt) else lassoPrompt
+            new = make(active.volumeNode, markupsNode, old.positive, promptId)
+        log = tuple(new if p.id == promptId else p for p in active.log.prompts)
+        return self._job("move", self.link.reloaded(log), session="reload")
+
+    def prepareReset(self) -> Job:
+        self._ready()
+        return self._job("reset", lambda s: s.reset(), write=lambda active, _: active.writer(self.rules).clear())
+
+    def prepareFill(self) -> Job:
+        active = self._ready()
+        if self.rules.limit is None:
+            raise PromptError("Slice mode is off; turn it on to fill one slice.")
+        want = active.want()
+        limit = self.rules.limit
+
+        def call() -> Answer:
+            return self.link.peek(want, limit, self.wantProbability)
+
+        return Job("fill slice", call, lambda answer: self._apply(active, answer, "fill slice", "none"), self._drop)
+
+    def prepareProbe(self) -> Job:
+        """Fetch the probability without asking anything new; changes nothing."""
+        active = self._ready()
+        want = active.want()
+
+        def apply(answer: Answer) -> MaskUpdate:
+            if answer.probability is not None and self.active is active:
+                self.probability = (self.link.reach, answer.probability)
+            return answer.update
+
+        return Job("uncertainty", lambda: self.link.peek(want, None, True), apply, self._drop)
+
+    def prepareThreshold(self, probability: float) -> Job:
+        active = self._ready()
+        if not 0.0 < probability < 1.0:
+            raise PromptError(f"The threshold must lie between 0 and 1, got {probability}.")
+        want, limit = active.want(), self.rules.limit
+
+        def call() -> Answer:
+            return self.link.retune(want, probability, limit, self.wantProbability)
+
+        def apply(answer: Answer) -> MaskUpdate:
+            return self._apply(active, answer, "threshold", "none", threshold=probability)
+
+        return Job("threshold", call, apply, self._drop)
+
+    def prepareTurn(self, redo: bool) -> Job:
+        """Undo or redo as a job; the scene is restored from what was stored, so it never fails half way."""
+        self._pickUpEdit()
+        step = self.history.last(redo)
+        active = self._activateFor(step)
+        inSession = step.session == "step" and self.link.canTurn(imageKey(active.volumeNode), active.owner, redo)
+
+        def call() -> None:
+            if inSession:
+                self.link.turn(redo)
+            elif step.session != "none":
+                self.link.forget()
+
+        return Job("redo" if redo else "undo", call, lambda _: self._turned(active, step, redo), self._drop)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _ready(self) -> ActiveSegment:
+        """The active segment, checked to be usable right now."""
+        checkVolume(self.volumeNode)
+        if self.volumeNode.GetScene() is not self.scene:
+            raise PromptError("The volume was removed from the scene; choose another one.")
+        if self.active is None:
+            raise PromptError("No segment is chosen; add a segment first.")
+        self.active.check(self.scene)
+        self.rules.checkUnlocked(self.active.image())
+        self.active.refresh()
+        return self.active
+
+    def _job(self, title: str, action: Action, session: str = "step", write: Any = None) -> Job:
+        active = self._ready()
+        want, edit = active.want(), active.findEdit()
+        limit, probability = self.rules.limit, self.wantProbability
+
+        def call() -> Answer:
+            return self.link.ask(want, action, edit.voxels if edit else None, limit, probability)
+
+        def apply(answer: Answer) -> MaskUpdate:
+            if edit is not None and self.active is active:
+                before = SegmentLog(answer.base, want.threshold)
+                after = SegmentLog(answer.beforePrompt, want.threshold)
+                self.history.push(active.step("hand edit", [edit.change], before, after, "step"))
+                active.log = after
+            return self._apply(active, answer, title, session, write=write)
+
+        return Job(title, call, apply, self._drop)
+
+    def _apply(
+        self,
+        active: ActiveSegment,
+        answer: Answer,
+        title: str,
+        session: str,
+        threshold: float | None = None,
+        write: Any = None,
+    ) -> MaskUpdate:
+        if self.active is not active or not active.exists(self.scene):
+            self.link.forget()
+            raise PromptError("The segment or volume was changed or removed meanwhile; the answer was not written.")
+        before = SegmentLog(answer.beforePrompt, active.log.threshold)
+        self.beforeWrite()
+        if write is None:
+            box, changes = active.writer(self.rules).write(answer.box, answer.mask)
+        else:
+            box, changes = answer.box, write(active, answer)
+        log = SegmentLog(answer.prompts, active.log.threshold if threshold is None else threshold)
+        self._remember(active.step(title, changes, before, log, session))
+        active.settle(log, box, self.model)
+        if answer.probability is not None:
+            self.probability = (self.link.reach, answer.probability)
+        return self._tell(active, box, answer.update.prompt_id, title)
+
+    def _remember(self, step: Step) -> None:
+        last = self.history.undoSteps[-1] if self.history.undoSteps else None
+        if last is not None and step.title == last.title == "threshold" and step.segmentId == last.segmentId:
+            last.changes += step.changes
+            last.after = step.after
+            self.history.redoSteps.clear()
+        elif step.changes or step.before.prompts != step.after.prompts:
+            self.history.push(step)
+
+    def _turned(self, active: ActiveSegment, step: Step, redo: bool) -> MaskUpdate:
+        if self.active is not active or not active.exists(self.scene):
+            self.link.forget()
+            raise PromptError("The segment or volume was changed or removed meanwhile; nothing was undone.")
+        self.beforeWrite()
+        changes: Changes = active.writer(self.rules).swap(step.changes)
+        self.history.turn(step, changes, redo)
+        box = active.boxOf(changes)
+        active.settle(step.after if redo else step.before, box, self.model)
+        return self._tell(active, box, None, "redo" if redo else "undo")
+
+    def _tell(self, active: ActiveSegment, box: VoxelBox, promptId: int | None, title: str) -> MaskUpdate:
+        content = active.image().read(box).astype(np.uint8)
+        update = MaskUpdate(box, content, prompt_id=promptId)
+        self.onUpdate(update)
+        self.onStatus(active.describe(title))
+        return update
+
+    def _pickUpEdit(self) -> None:
+        """A hand edit made since the last prompt becomes the step that undo takes back first."""
+        if self.active is None or not self.active.exists(self.scene):
+            return
+        edit = self.active.findEdit()
+        if edit is not None:
+            before = self.active.log
+            after = SegmentLog((*before.prompts, self.active.maskPrompt()), before.threshold)
+            self.history.push(self.active.step("hand edit", [edit.change], before, after, "reload"))
+            self.active.settle(after, None, self.model)
+            self.link.forget()
+
+    def _activateFor(self, step: Step) -> ActiveSegment:
+        """Undo may reach back to a segment that is not active any more: work on that one again."""
+        node = self.scene.GetNodeByID(step.segmentationId)
+        if node is None:
+            self.history.forget(step.segmentationId)
+            raise PromptError("The segmentation of that step is gone; it cannot be restored.")
+        if self.active is None or self.active.key != (step.segmentationId, step.segmentId, step.frame):
+            self.setSegment(node, step.segmentId)
+        return self._ready()
+
+    def _drop(self) -> None:
+        """A job was cancelled after the session had answered: load the log again before the next prompt."""
+        self.link.forget()

@@ -1,0 +1,111 @@
+"""Where the engine is undecided: an overlay over the scan, and the slices that need a look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from FastSAM3DCore.types import VoxelBox
+
+from .PromptMarkups import ROLE
+from .SliceLimit import SliceLimit
+from .VolumeBridge import shapeIjk
+
+OPACITY = 0.6
+# Certain voxels (both sides) are transparent; only above this the overlay shows.
+SHOWN_PERCENT = 20
+
+
+def uncertaintyOf(probability: np.ndarray) -> np.ndarray:
+    """1 where the probability is 0.5, 0 where it is 0 or 1; float32."""
+    return 4.0 * probability * (1.0 - probability)
+
+
+class UncertaintyOverlay:
+    """A scalar volume over the scan, in percent, shown as the slice views' foreground; written box by box."""
+
+    def __init__(self, scene: Any):
+        self.scene = scene
+        self.node: Any = None
+        self._volumeId = ""
+        self._box = VoxelBox.empty()
+
+    def show(self, volumeNode: Any, probability: tuple[VoxelBox, np.ndarray] | None) -> None:
+        """Show a probability (box, float32 [k, j, i]); None shows nothing anywhere."""
+        if self.node is None or not self.scene.IsNodePresent(self.node) or self._volumeId != volumeNode.GetID():
+            self.hide()
+            self._create(volumeNode)
+        image = self.node.GetImageData()
+        percent = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+        percent[self._box.slices_kji] = 0
+        self._box = VoxelBox.empty()
+        if probability is not None:
+            self._box, values = probability
+            percent[self._box.slices_kji] = uncertaintyOf(values) * 100 + 0.5
+        image.Modified()
+
+    def hide(self) -> None:
+        """Take the overlay out of the views and the scene."""
+        if self.node is None:
+            return
+        for composite in composites(self.scene):
+            if composite.GetForegroundVolumeID() == self.node.GetID():
+                composite.SetForegroundVolumeID(None)
+        if self.scene.IsNodePresent(self.node):
+            self.scene.RemoveNode(self.node)
+        self.node, self._box = None, VoxelBox.empty()
+
+    def _create(self, volumeNode: Any) -> None:
+        node = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "FastSAM3D uncertainty")
+        node.SetAttribute(ROLE, "uncertainty")
+        node.SetSaveWithScene(False)
+        node.SetHideFromEditors(True)
+        matrix = vtk.vtkMatrix4x4()
+        volumeNode.GetIJKToRASMatrix(matrix)
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        image = vtk.vtkImageData()
+        image.SetDimensions(*shapeIjk(volumeNode))
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        image.GetPointData().GetScalars().Fill(0)
+        node.SetAndObserveImageData(image)
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileColdToHotRainbow.txt")
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevelMinMax(0, 100)
+        display.SetApplyThreshold(True)
+        display.SetLowerThreshold(SHOWN_PERCENT)
+        display.SetUpperThreshold(255)
+        for composite in composites(self.scene):
+            composite.SetForegroundVolumeID(node.GetID())
+            composite.SetForegroundOpacity(OPACITY)
+        self.node, self._volumeId, self._box = node, volumeNode.GetID(), VoxelBox.empty()
+
+
+def composites(scene: Any) -> list[Any]:
+    """What the slice views show."""
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
+    return [scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode") for n in range(count)]
+
+
+def sliceScores(
+    probability: tuple[VoxelBox, np.ndarray], axis: int, accepted: list[SliceLimit]
+) -> tuple[int, np.ndarray]:
+    """Summed uncertainty of each slice across a voxel axis, accepted voxels left out: (first slice, scores)."""
+    box, values = probability
+    uncertainty = uncertaintyOf(values)
+    for plane in accepted:
+        uncertainty = np.where(plane.inside(box), 0.0, uncertainty)
+    others = tuple(a for a in range(3) if a != 2 - axis)
+    return box.lower[axis], uncertainty.sum(axis=others)
+
+
+def sliceModeNode(scene: Any) -> Any:
+    """The slice view under the mouse pointer, or the first one; None without slice views."""
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    under = crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0]) if crosshair is not None else None
+    return under or scene.GetFirstNodeByClass("vtkMRMLSliceNode")
