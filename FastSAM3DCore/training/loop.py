@@ -84,7 +84,7 @@ class Trainer:
         schedule = Schedule.of(self.config, self.started)
         saved = exported = time.time()
         evaluated = 0.0
-        while (progress := schedule.progress(self.step, time.time())) < 1 and self.step != stop_at:
+        while (progress := self._agreed(schedule.progress(self.step, time.time()))) < 1 and self.step != stop_at:
             row = self._one_step(schedule, progress)
             if curves is None:
                 continue
@@ -183,6 +183,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.pool.restore(state["pool"])
+        self.pool.following += self.rank
         counters = state["counters"]
         self.step, self.seen = counters["step"], counters["seen"]
         self.seconds, self.started = counters["seconds"], counters["started"]
@@ -215,6 +216,14 @@ class Trainer:
     def _network(self) -> HiresModel:
         model = load_hires(Path(self.config.initial)) if self.config.initial else build_hires(self.config.model)
         return fast_layout(model.to(self.device)).train()
+
+    def _agreed(self, progress: float) -> float:
+        """Rank 0's view of the clock, so that all ranks stop at the same step."""
+        if self.world == 1:
+            return progress
+        shared = torch.tensor([progress], dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
 
     def _distributed(self, task: nn.Module) -> nn.Module:
         if self.world == 1:

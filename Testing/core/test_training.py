@@ -369,3 +369,22 @@ def test_a_student_of_other_widths_is_refused(tmp_path, teacher):
     wide = dataclasses.replace(config, custom=dataclasses.replace(config.custom, width=48))
     with pytest.raises(ConfigError, match="width"):
         DistillTrainer(wide, "cpu")
+
+
+def test_two_processes_train_together_and_stop_at_the_same_step(tmp_path):
+    config = tiny_config(tmp_path / "run", steps=4)
+    (tmp_path / "c.json").write_text(config.to_json())
+    code = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
+        "from FastSAM3DCore.training.config import TrainConfig; from FastSAM3DCore.training.loop import Trainer\n"
+        "trainer = Trainer(TrainConfig.load(Path(sys.argv[1])), 'cpu'); trainer.run()\n"
+        "total = sum(float(p.detach().double().sum()) for p in trainer.model.parameters())\n"
+        "Path(sys.argv[1]).with_name(f'rank{trainer.rank}.txt').write_text(f'{trainer.step} {total!r}')\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "run.py"), str(tmp_path / "c.json")], env=environment, check=True)
+    ranks = [(tmp_path / f"rank{k}.txt").read_text() for k in (0, 1)]
+    assert ranks[0] == ranks[1]
+    assert ranks[0].startswith("4 ")
