@@ -46,10 +46,7 @@ def test_the_watch_sees_what_a_recording_cannot_hold() -> None:
     assert len(watch.offences) == 5
 
 
-KNOWN = pytest.mark.xfail(reason="two small host copies remain: hires/hints.py, kernels/sparse_attention.py")
-
-
-@pytest.mark.parametrize("name", ["student", "teacher", pytest.param("hires", marks=KNOWN)])
+@pytest.mark.parametrize("name", ["student", "teacher", "hires"])
 def test_encode_and_decode_never_wait_for_the_device(name: str) -> None:
     model = networks()[name].eval()
     size = 32
@@ -66,7 +63,6 @@ def test_encode_and_decode_never_wait_for_the_device(name: str) -> None:
     assert watch.offences == []
 
 
-@KNOWN
 def test_sparse_attention_never_waits_for_the_device() -> None:
     q, k, v = torch.rand(3, 1, 2, 210, 16)
     with DeviceDiscipline() as watch:
