@@ -136,7 +136,20 @@ def test_a_file_that_changed_on_the_server_is_not_mixed_with_the_old_one(
             download(server, cache, tmp_path, monkeypatch)
         server.content, server.etag = content, '"version-2"'
         record, _ = download(server, cache, tmp_path, monkeypatch)
-    assert server.answered[-1] == 200
+    assert server.answered == [200, 503, 503, 503, 200]
+    assert record.source_sha256 == server.sha256
+
+
+def test_a_changed_file_from_a_server_that_ignores_if_range_is_not_mixed_either(
+    content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(b"x" * 60_000, Behaviour(drop_after=DROP), *[Behaviour(status=503)] * 3) as server:
+        with pytest.raises(WeightsError):
+            download(server, cache, tmp_path, monkeypatch)
+        server.content, server.etag = content, '"version-2"'
+        server.behaviours = [Behaviour(if_range=False)]
+        record, _ = download(server, cache, tmp_path, monkeypatch)
+    assert server.answered[-2:] == [206, 200]
     assert record.source_sha256 == server.sha256
 
 

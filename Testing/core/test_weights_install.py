@@ -191,6 +191,15 @@ def test_numbers_that_are_not_finite_are_refused_and_the_old_output_stays(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.pth", "out.safetensors"]
 
 
+def test_an_output_is_replaced_as_a_whole_never_rewritten_in_place(tmp_path: Path, student_file: Path) -> None:
+    target, reader = tmp_path / "out.safetensors", tmp_path / "still_open"
+    target.write_bytes(b"what a reader has mapped")
+    reader.hardlink_to(target)
+    convert_weights(student_file, target)
+    assert reader.read_bytes() == b"what a reader has mapped"
+    assert target.stat().st_size > 1000
+
+
 def test_a_target_that_cannot_be_written_is_reported(tmp_path: Path, student_file: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):

@@ -25,6 +25,7 @@ class Behaviour:
         claim: Content-Length to state instead of the true one.
         corrupt: flip one byte of the body.
         ranges: whether Range is understood.
+        if_range: whether If-Range is.
         shift: continue so many bytes too late.
         redirect: answer with a redirect to this path.
         html: answer with a login page.
@@ -36,6 +37,7 @@ class Behaviour:
     claim: int | None = None
     corrupt: bool = False
     ranges: bool = True
+    if_range: bool = True
     shift: int = 0
     redirect: str | None = None
     html: bool = False
@@ -85,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
     def serve_file(self, behaviour: Behaviour) -> None:
         state, headers = self.state, {"ETag": self.state.etag, **behaviour.headers}
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        current = self.headers.get("If-Range", state.etag) == state.etag
+        current = not behaviour.if_range or self.headers.get("If-Range", state.etag) == state.etag
         start = int(wanted[1]) + behaviour.shift if wanted and current and behaviour.ranges else 0
         if start and start >= len(state.content):
             self.answer(416, b"", {"Content-Range": f"bytes */{len(state.content)}"})
