@@ -19,6 +19,7 @@ from .Job import Job
 from .Prompts import boxPrompt, lassoPrompt, pointPrompt, scribblePrompt
 from .SegmentWriter import Changes
 from .SessionLink import Action, Answer, SessionLink
+from .Surfaces import Surfaces
 from .VolumeBridge import checkVolume, imageKey
 
 Nothing = Callable[..., None]
@@ -36,6 +37,7 @@ class PromptJobs:
         session: any implementation of `SegmentationSession`.
 
     Attributes:
+        surfaces: meshed again by `surfaces.refresh()`, for when the user pauses.
         rules: overlap policy, Segment Editor masks, slice limit.
         onUpdate: called with the `MaskUpdate` written (its box is what changed in the segment).
         onStatus: called with one line of text for the user.
@@ -49,6 +51,7 @@ class PromptJobs:
         self.link = SessionLink(session)
         self.rules = EditRules()
         self.history = History()
+        self.surfaces = Surfaces()
         self.onUpdate: Nothing = ignore
         self.onStatus: Nothing = ignore
         self.beforeWrite: Nothing = ignore
@@ -253,10 +256,13 @@ class PromptJobs:
             raise PromptError("The segment or volume was changed or removed meanwhile; the answer was not written.")
         before = SegmentLog(answer.beforePrompt, active.log.threshold)
         self.beforeWrite()
-        if write is None:
-            box, changes = active.writer(self.rules).write(answer.box, answer.mask)
-        else:
-            box, changes = answer.box, write(active, answer)
+        with self.surfaces.kept(active.node) as touched:
+            if write is None:
+                box, changes = active.writer(self.rules).write(answer.box, answer.mask)
+            else:
+                changes = write(active, answer)
+                box = active.boxOf(changes)
+            touched.update(segmentId for segmentId, _ in changes)
         log = SegmentLog(answer.prompts, active.log.threshold if threshold is None else threshold)
         self._remember(active.step(title, changes, before, log, session))
         active.settle(log, box, self.model)
@@ -278,7 +284,9 @@ class PromptJobs:
             self.link.forget()
             raise PromptError("The segment or volume was changed or removed meanwhile; nothing was undone.")
         self.beforeWrite()
-        changes: Changes = active.writer(self.rules).swap(step.changes)
+        with self.surfaces.kept(active.node) as touched:
+            changes: Changes = active.writer(self.rules).swap(step.changes)
+            touched.update(segmentId for segmentId, _ in changes)
         self.history.turn(step, changes, redo)
         box = active.boxOf(changes)
         active.settle(step.after if redo else step.before, box, self.model)

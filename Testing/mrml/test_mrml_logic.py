@@ -298,3 +298,36 @@ def test_another_session_goes_on_from_the_log(logic, at):
     logic.addPoint(at(25, 25, 15))
     assert np.array_equal(whole(logic), logic.link.session.mask())
     assert len(logic.link.session.prompts) == 2
+
+
+def test_surfaces_stay_on_while_clicking_and_only_changed_ones_are_meshed_again(logic, at):
+    from FastSAM3DSlicerLib.SegmentImage import SURFACE
+
+    block = np.zeros(SHAPE, np.uint8)
+    block[2:6, 2:8, 2:8] = 1
+    other = addOther(logic, block)
+    logic.addPoint(at(20, 25, 15))
+    logic.active.node.CreateClosedSurfaceRepresentation()
+    segments = logic.active.node.GetSegmentation()
+    surface = lambda segmentId: segments.GetSegment(segmentId).GetRepresentation(SURFACE)  # noqa: E731
+    mine, before, kept = logic.active.segmentId, surface(logic.active.segmentId), surface(other)
+    points = before.GetNumberOfPoints()
+    logic.addPoint(at(40, 25, 15))
+    assert surface(mine) is before
+    assert surface(other) is kept
+    assert logic.surfaces.stale
+    logic.surfaces.refresh()
+    assert surface(mine).GetNumberOfPoints() > points
+    assert surface(other) is kept
+    assert not logic.surfaces.stale
+    logic.undo()
+    logic.surfaces.refresh()
+    assert surface(mine).GetNumberOfPoints() == points
+
+
+def test_no_surface_is_made_for_somebody_who_shows_none(logic, at):
+    from FastSAM3DSlicerLib.SegmentImage import SURFACE
+
+    logic.addPoint(at(20, 25, 15))
+    assert not logic.surfaces.stale
+    assert logic.active.segment.GetRepresentation(SURFACE) is None
