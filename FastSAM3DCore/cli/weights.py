@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["weights_app"]
 
 weights_app = typer.Typer(
-    help="List, download, import, verify, convert and remove model weights.", no_args_is_help=True
+    help="List, download, import, verify, convert and remove model weights.",
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 CacheOption = Annotated[

@@ -8,15 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from FastSAM3DCore.cli.weights import weights_app
-from FastSAM3DCore.errors import FastSAM3DError
+from FastSAM3DCore.cli import main
 from FastSAM3DCore.weights.cache import WeightsCache
 from Testing.core.weights_helpers import TINY_TEACHER, install_tree, tiny_state
 from Testing.core.weights_server import WeightsServer, serving
@@ -31,16 +30,14 @@ class Outcome(NamedTuple):
 
 
 def run(*arguments: object) -> Outcome:
-    """Run a command; what the project raises is one line on stderr and exit code 2, as at the command's edge."""
-    result = CliRunner().invoke(weights_app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, FastSAM3DError):
-        message = str(result.exception)
-        assert message
-        assert "\n" not in message
-        return Outcome(2, result.stdout, result.stderr + message)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Outcome(result.exit_code, result.stdout, result.stderr)
+    """Run the command as the console script does; every failure must be one line on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["weights", *map(str, arguments)])
+    if code:
+        assert err.getvalue().splitlines()[-1].startswith("fastsam3d: error: ")
+        assert "Traceback" not in err.getvalue()
+    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -77,8 +74,8 @@ def test_list_shows_every_model_and_what_is_installed(cache: WeightsCache, stude
 
 def test_listing_needs_neither_torch_nor_network_code() -> None:
     code = (
-        "import sys\nfrom FastSAM3DCore.cli.weights import weights_app\n"
-        "weights_app(['list'], standalone_mode=False)\n"
+        "import sys\nfrom FastSAM3DCore.cli import main\n"
+        "main(['weights', 'list'])\n"
         "print(sorted({'torch', 'requests'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -120,7 +117,7 @@ def test_a_mirror_from_the_environment_is_used(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("n\n", 2)])
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("n\n", 130)])
 def test_on_a_terminal_the_licence_is_asked_for(
     cache: WeightsCache, server: WeightsServer, tmp_path: Path, typed: str, code: int
 ) -> None:
@@ -128,13 +125,12 @@ def test_on_a_terminal_the_licence_is_asked_for(
 
     script = (
         "import sys\nfrom pathlib import Path\nfrom FastSAM3DCore import resources\n"
-        "from FastSAM3DCore.cli.weights import weights_app\nfrom FastSAM3DCore.errors import CancelledError\n"
-        "resources.PACKAGE = Path(sys.argv.pop(1))\n"
-        "try:\n    weights_app()\nexcept CancelledError as error:\n    print(error)\n    sys.exit(2)\n"
+        "from FastSAM3DCore.cli import main\n"
+        "resources.PACKAGE = Path(sys.argv.pop(1))\nsys.exit(main())\n"
     )
     controller, terminal = pty.openpty()
     package = tmp_path / "installed" / "FastSAM3DCore"
-    command = [sys.executable, "-c", script, str(package), "download", "fastsam3d"]
+    command = [sys.executable, "-c", script, str(package), "weights", "download", "fastsam3d"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -145,7 +141,8 @@ def test_on_a_terminal_the_licence_is_asked_for(
     assert process.returncode == code, err
     assert "Accept the licence and download?" in err
     assert cache.path_of("fastsam3d").is_file() is (code == 0)
-    assert ("Nothing was downloaded" in out) is (code == 2)
+    assert ("fastsam3d is ready" in out) is (code == 0)
+    assert bool(server.asked) is (code == 0)
 
 
 def test_import_verify_and_remove(cache: WeightsCache, student_file: Path) -> None:
@@ -190,7 +187,9 @@ def test_bad_input_is_one_line_and_exit_code_2(cache: WeightsCache, student_file
         code, _, err = run(*arguments)
         assert (code, message in err) == (2, True), (arguments, err)
     assert [n for n in sorted(p.name for p in tmp_path.iterdir()) if n != "cache"] == before
-    assert run("convert", student_file).code == 2  # bad usage
+    for usage in (("convert", student_file), (), ("nonsense",)):
+        code, _, err = run(*usage)
+        assert (code, "--help" in err) == (2, True)
 
 
 def test_every_command_explains_itself() -> None:
