@@ -14,8 +14,8 @@ from .views import SLICE_VIEWS, VIEWS, Views
 
 __all__ = ["Display"]
 
-# Letter of the direction in which an offset is positive or negative, by orientation.
-LETTERS = {"Red": "SI", "Green": "AP", "Yellow": "RL"}
+# Letters of the positive and negative directions of the R, A and S axes.
+LETTERS = ("RL", "AP", "SI")
 BY_HAND = "By hand"
 # The slider of a range with fewer steps feels jerky.
 SLIDER_STEPS = 400
@@ -91,8 +91,10 @@ class Display:
             return
         low, high = view.get_slice_range()
         value = view.get_slice_value()
-        letter = LETTERS[tag][0 if value >= 0 else 1]
-        entry = {"min": low, "max": high, "step": view.get_slice_step(), "value": value}
+        normal = self.views.normal(tag)
+        axis = int(np.abs(normal).argmax())
+        letter = LETTERS[axis][0 if value * normal[axis] >= 0 else 1]
+        entry = {"min": low, "max": high, "step": view.get_slice_step(), "value": value, "normal": normal}
         across = dict(self.state.mm_across or {})
         across[tag] = self.views.mm_per_width(tag)
         with self.state:

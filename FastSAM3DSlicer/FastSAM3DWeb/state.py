@@ -59,4 +59,4 @@ def set_defaults(state: Any, max_upload: int) -> None:
         }
     )
     for view in SLICE_VIEWS:
-        state[f"slice_{view.tag}"] = {"min": 0, "max": 1, "step": 1, "value": 0, "text": ""}
+        state[f"slice_{view.tag}"] = {"min": 0, "max": 1, "step": 1, "value": 0, "text": "", "normal": [0, 0, 1]}

@@ -135,6 +135,9 @@ class WorkerPool:
     def get(self, session: str) -> Worker | None:
         return self._workers.get(session)
 
+    def all(self) -> list[Worker]:
+        return list(self._workers.values())
+
     def __len__(self) -> int:
         return len(self._workers)
 

@@ -117,25 +117,37 @@
     }
   });
 
-  // When the session's process is gone, say so and offer to go on from the autosave.
-  let watching = 0;
-  async function watch() {
-    const connection = window.trame?.client?.getConnection?.();
-    const session = connection?.getSession?.();
-    if (!session) return;
-    let gone = false;
-    try {
-      const answer = await fetch("/f3d/ready", { cache: "no-store" });
-      const ready = await answer.json();
-      gone = !ready.ready;
-    } catch { gone = true; }
-    document.documentElement.classList.toggle("f3d-gone", gone);
-  }
-  window.addEventListener("load", () => { watching = setInterval(watch, 5000); });
-  window.addEventListener("pagehide", () => clearInterval(watching));
+  // A link with `download` does not count as leaving the page; leaving it would close the connection.
+  window.f3dDownload = (kind) => {
+    const link = document.createElement("a");
+    link.href = `f3d/download/${kind}`;
+    link.download = "";
+    link.click();
+  };
+
+  // When the connection breaks: come back by itself if the session still runs, else offer to go on from the autosave.
   const banner = document.createElement("div");
   banner.className = "f3d-gone-banner";
-  banner.innerHTML = "<span>The session has ended. Your work was saved.</span><button>Go on</button>";
+  banner.setAttribute("role", "alert");
+  banner.innerHTML = "<span></span><button>Go on</button>";
   banner.querySelector("button").onclick = () => location.assign("/");
   document.body.append(banner);
+  function tell(text, button) {
+    banner.querySelector("span").textContent = text;
+    banner.querySelector("button").hidden = !button;
+    document.documentElement.classList.toggle("f3d-gone", Boolean(text));
+  }
+  async function watch() {
+    const broken = Boolean(document.querySelector(".trame__message"));
+    try {
+      const answer = await fetch("/f3d/ready", { cache: "no-store" });
+      const { ready } = await answer.json();
+      if (ready && broken) location.reload();
+      else if (ready) tell("");
+      else tell("The session has ended. Your work was saved.", true);
+    } catch {
+      tell("The server does not answer. Trying again…", false);
+    }
+  }
+  setInterval(watch, 2500);
 })();

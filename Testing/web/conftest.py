@@ -1,0 +1,68 @@
+"""Shared by the browser app's tests: a scan, a front with the fake engine, a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from FastSAM3DWeb.config import WorkerConfig
+from playwright.sync_api import Browser
+
+from Testing.web.driver import AppPage, chromium_path, open_browser
+from Testing.web.phantom import Phantom, make_phantom
+from Testing.web.running import FAKE, Running, running_front
+
+needs_browser = pytest.mark.skipif(chromium_path() is None, reason="no chromium on this machine (apt install chromium)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(needs_browser)
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
+    return make_phantom(tmp_path_factory.mktemp("scan") / "phantom.nii.gz")
+
+
+@pytest.fixture(scope="session")
+def front(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A front whose workers open the phantom and answer with balls."""
+    worker = WorkerConfig(secret="", state_dir="", scan=str(phantom.path), session=FAKE)
+    with running_front(tmp_path_factory.mktemp("state"), worker) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def app(front: Running, browser: Browser, phantom: Phantom) -> Iterator[AppPage]:
+    """The page with the phantom open; the tests of a module share it and leave it reset."""
+    page = AppPage.new(browser, front.url)
+    page.center_ras = phantom.center_ras
+    page.open()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def fresh(app: AppPage) -> AppPage:
+    """The shared page with one empty segment, all views, and no message."""
+    for entry in list(app.state("segments"))[1:]:
+        app.page.evaluate("id => window.trame.trigger('segment', ['remove', id])", entry["id"])
+    if app.state("can_reset"):
+        app.action("reset")
+    app.problems.clear()
+    app.tool("positive")
+    return app
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path

@@ -1,0 +1,200 @@
+"""Every tool of the page, used with the mouse in a real browser; masks are checked in the downloaded file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from Testing.web.driver import AppPage
+from Testing.web.phantom import Phantom
+
+
+def label_map(app: AppPage, folder: Path) -> np.ndarray:
+    """The downloaded label map, [k, j, i]."""
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(app.download("nii", folder))))
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+
+
+def test_a_click_in_a_slice_segments_the_structure_and_shows_it(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    before = fresh.tinted("Red")
+    fresh.click("Red", phantom.balls[0].center_ras)
+    assert fresh.tinted("Red") > before + 1500
+    assert dice(label_map(fresh, out) == 1, phantom.label(0)) > 0.95
+
+
+def test_the_other_slices_and_the_3d_view_follow_the_click(fresh: AppPage, phantom: Phantom) -> None:
+    fresh.click("Red", phantom.balls[1].center_ras)
+    assert fresh.tinted("Green") > 800
+    assert fresh.tinted("Yellow") > 800
+    fresh.page.wait_for_function("() => window.trame.state.get('has_surface')")
+    assert fresh.tinted("ThreeD") > 1500
+
+
+def test_a_click_in_each_orientation_hits_the_same_voxels(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    for view in ("Red", "Green", "Yellow"):
+        fresh.click(view, phantom.balls[0].center_ras)
+        assert dice(label_map(fresh, out) == 1, phantom.label(0)) > 0.93, view
+        fresh.action("undo")
+
+
+def test_a_negative_click_takes_away_what_spilled_over(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.click("Red", center)
+    whole = int((label_map(fresh, out) == 1).sum())
+    fresh.tool("negative")
+    fresh.click("Red", center + [9.0, 0.0, 0.0])
+    left = int((label_map(fresh, out) == 1).sum())
+    assert 0 < left < whole
+    assert [p["positive"] for p in fresh.prompts(out)] == [True, False]
+
+
+def test_undo_takes_the_pixels_away_and_redo_brings_them_back(fresh: AppPage, phantom: Phantom) -> None:
+    nothing = fresh.tinted("Red")
+    fresh.click("Red", phantom.balls[0].center_ras)
+    something = fresh.tinted("Red")
+    fresh.action("undo")
+    assert abs(fresh.tinted("Red") - nothing) < 60
+    fresh.action("redo")
+    assert abs(fresh.tinted("Red") - something) < 120
+
+
+def test_undo_and_redo_by_keyboard(fresh: AppPage, phantom: Phantom) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    before = fresh.answers()
+    fresh.key("Control+z")
+    fresh.wait_answer(before)
+    assert not fresh.state("can_undo")
+    fresh.key("Control+y")
+    fresh.wait_answer(before + 1)
+    assert fresh.state("can_undo")
+
+
+def test_a_box_fills_one_slice(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.tool("box")
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.stroke("Red", [center + [15, 15, 0], center - [15, 15, 0]])
+    filled = np.argwhere(label_map(fresh, out) == 1)
+    assert np.ptp(filled[:, 0]) == 0
+    extent_mm = (np.ptp(filled, axis=0) + 1) * 1.5
+    assert abs(extent_mm[1] - 30) <= 4.5
+    assert abs(extent_mm[2] - 30) <= 4.5
+
+
+def test_a_scribble_adds_along_the_stroke_and_with_ctrl_takes_away(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.tool("scribble")
+    center = np.array(phantom.balls[1].center_ras)
+    fresh.stroke("Green", [center - [12, 0, 0], center + [12, 0, 0]])
+    added = int((label_map(fresh, out) == 1).sum())
+    assert added > 200
+    fresh.page.keyboard.down("Control")
+    fresh.stroke("Green", [center - [12, 0, 0], center])
+    fresh.page.keyboard.up("Control")
+    assert int((label_map(fresh, out) == 1).sum()) < added
+    assert [p["kind"] for p in fresh.prompts(out)] == ["scribble", "scribble"]
+
+
+def test_a_lasso_fills_its_inside_in_one_slice(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.tool("lasso")
+    center = np.array(phantom.balls[0].center_ras)
+    angles = np.linspace(0, 2 * np.pi, 16)
+    circle = [center + [0, 14 * np.cos(a), 14 * np.sin(a)] for a in angles]
+    fresh.stroke("Yellow", circle)
+    filled = np.argwhere(label_map(fresh, out) == 1)
+    assert np.ptp(filled[:, 2]) == 0
+    assert abs(len(filled) * 1.5**2 - np.pi * 14**2) < 0.15 * np.pi * 14**2
+
+
+def test_paint_and_erase_change_exactly_the_stroke_and_can_be_undone(
+    fresh: AppPage, phantom: Phantom, out: Path
+) -> None:
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.tool("paint")
+    fresh.stroke("Red", [center - [10, 0, 0], center + [10, 0, 0]])
+    painted = int((label_map(fresh, out) == 1).sum())
+    expected = (20 * 8 + np.pi * 4**2) / 1.5**2
+    assert abs(painted - expected) < 0.3 * expected
+    fresh.tool("erase")
+    fresh.stroke("Red", [center, center + [10, 0, 0]])
+    erased = int((label_map(fresh, out) == 1).sum())
+    assert erased < painted
+    fresh.action("undo")
+    assert int((label_map(fresh, out) == 1).sum()) == painted
+    fresh.action("undo")
+    assert not (label_map(fresh, out) == 1).any()
+
+
+def test_a_click_after_painting_keeps_what_was_painted(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    far = np.array(phantom.balls[1].center_ras)
+    fresh.tool("paint")
+    fresh.stroke("Red", [far - [6, 0, 0], far + [6, 0, 0]])
+    painted = label_map(fresh, out) == 1
+    fresh.tool("positive")
+    fresh.click("Red", phantom.balls[0].center_ras)
+    after = label_map(fresh, out) == 1
+    assert after[painted].all()
+    assert after.sum() > painted.sum() + 5000
+
+
+def test_next_segment_leaves_the_first_one_as_it_is(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    first = label_map(fresh, out) == 1
+    fresh.page.click("#do-next_segment")
+    fresh.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
+    fresh.click("Red", phantom.balls[1].center_ras)
+    labels = label_map(fresh, out)
+    assert np.array_equal(labels == 1, first)
+    assert dice(labels == 2, phantom.label(1)) > 0.95
+    assert fresh.tinted("Red", "orange") > 800
+
+
+def test_reset_empties_the_segment_and_undo_restores_it(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    full = label_map(fresh, out)
+    fresh.action("reset")
+    assert not label_map(fresh, out).any()
+    fresh.action("undo")
+    assert np.array_equal(label_map(fresh, out), full)
+
+
+def test_the_threshold_slider_grows_and_shrinks_the_segment(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    sizes = {}
+    for value in ("0.3", "0.7"):
+        before = fresh.answers()
+        fresh.page.locator("#threshold").fill(value)
+        fresh.wait_answer(before)
+        sizes[value] = int((label_map(fresh, out) == 1).sum())
+    assert sizes["0.3"] > 1.5 * sizes["0.7"] > 0
+
+
+def test_slice_mode_changes_only_the_slice_in_view(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.page.click("#slice-mode")
+    fresh.click("Red", phantom.balls[0].center_ras)
+    one = np.argwhere(label_map(fresh, out) == 1)
+    assert np.ptp(one[:, 0]) == 0
+    assert len(one) > 300
+    value = fresh.state("slice_Red")["value"]
+    fresh.key("ArrowUp")
+    fresh.page.wait_for_function("value => window.trame.state.get('slice_Red').value > value", arg=value)
+    fresh.page.click("#slice-mode")
+    assert not fresh.state("slice_mode")
+
+
+def test_the_uncertainty_is_shown_over_the_slices_and_found(fresh: AppPage, phantom: Phantom) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    plain = fresh.picture("Red").astype(int)
+    fresh.page.click("#overlay")
+    fresh.page.wait_for_function("() => window.trame.state.get('overlay')")
+    doubtful = fresh.picture("Red").astype(int)
+    warm = (doubtful[..., 0] - doubtful[..., 2] > 40) & (plain[..., 0] - plain[..., 2] < 20)
+    assert warm.sum() > 500
+    fresh.page.click("#uncertain")
+    fresh.wait_status("least sure")
+    fresh.page.click("#overlay")
+    fresh.page.wait_for_function("() => !window.trame.state.get('overlay')")
+    assert (np.abs(fresh.picture("ThreeD").astype(int)).sum()) > 0
