@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from .sparse_attention import axis_segments
 from .triton_bias_gradient import bias_kernel
@@ -195,6 +196,15 @@ def _autograd(ctx: Any, grad: Tensor, _grad_lse: Tensor | None) -> tuple[Tensor 
         grad, q, k, v, bias, out, lse, ctx.grid, ctx.window, ctx.local_heads, ctx.scale
     )
     return dq, dk, dv, None if bias is None else dbias, None, None, None, None
+
+
+@register_flop_formula(torch.ops.fastsam3d.sparse_attention)
+def _flops(
+    q_shape: tuple[int, ...], _k: Any, _v: Any, _bias: Any, grid: Sequence[int], window: int, *_: Any, **__: Any
+) -> int:
+    """Two products per pair of slots of a group: what torch's FlopCounterMode counts."""
+    slots = math.prod(axis_segments(size, window)[1] for size in grid)
+    return 4 * q_shape[0] * q_shape[1] * math.prod(_blocks(grid, window)) * slots**2 * q_shape[3]
 
 
 _sparse_attention.register_autograd(_autograd, setup_context=_setup_context)

@@ -1,0 +1,98 @@
+"""Timing calls side by side, so that whatever else the machine does slows all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+
+__all__ = ["Timing", "compare", "measure", "synchronise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a call takes, in milliseconds.
+
+    Attributes:
+        median_ms: of all runs after warm-up.
+        low_ms, high_ms: first and third quartile.
+        runs: how many were timed.
+        first_ms: the first call ever, not part of the others.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+    first_ms: float
+
+    @classmethod
+    def of(cls, samples_ms: list[float], first_ms: float) -> Timing:
+        """Summarise samples; there must be at least one."""
+        low, median, high = statistics.quantiles(samples_ms, n=4, method="inclusive") if len(samples_ms) > 1 else (
+            samples_ms * 3
+        )  # fmt: skip
+        return cls(median, low, high, len(samples_ms), first_ms)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done all work that was given to it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def measure(call: Callable[[], Any], device: torch.device, *, seconds: float = 5.0, least: int = 3) -> Timing:
+    """Time one call; see `compare`."""
+    return compare({"": call}, device, seconds=seconds, least=least)[""]
+
+
+def compare(
+    calls: Mapping[str, Callable[[], Any]],
+    device: torch.device,
+    *,
+    seconds: float = 20.0,
+    least: int = 3,
+    most: int = 100,
+) -> dict[str, Timing]:
+    """Time several calls in turn, one run of each per round.
+
+    A call that has taken its share of the time and `least` runs sits out, so that a slow baseline does not keep fast
+    calls from being run often.
+
+    Args:
+        calls: name -> call; inputs and state are the caller's.
+        device: waited for before and after each run.
+        seconds: time to spend on all of them, warm-up included; `least` runs happen whatever they take.
+        least: runs of each call that are timed.
+        most: no call is timed more often.
+    """
+    firsts = {name: _run(call, device) for name, call in calls.items()}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    spent = dict(firsts)
+    share = 1000.0 * seconds / max(1, len(calls))
+    active = set(calls)
+    while active:
+        for name, call in calls.items():
+            if name not in active:
+                continue
+            elapsed = _run(call, device)
+            samples[name].append(elapsed)
+            spent[name] += elapsed
+            count = len(samples[name])
+            if count >= most or (count >= least and spent[name] >= share):
+                active.remove(name)
+    return {name: Timing.of(samples[name], firsts[name]) for name in calls}
+
+
+def _run(call: Callable[[], Any], device: torch.device) -> float:
+    synchronise(device)
+    start = perf_counter()
+    call()
+    synchronise(device)
+    return 1000.0 * (perf_counter() - start)
