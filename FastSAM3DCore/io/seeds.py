@@ -123,7 +123,7 @@ def mask_on_grid(mask_kji: NDArray[Any], ijk_to_ras: NDArray[np.float64], refere
     # A hundredth of a voxel: what float32 headers lose.
     near = np.abs(ijk_to_ras - reference.ijk_to_ras).max() < 0.01 * min(reference.spacing_ijk)
     if same_shape and near:
-        return (mask_kji != 0).astype(np.uint8)
+        return np.asarray(mask_kji != 0, dtype=np.uint8)
     source = image_from_array((mask_kji != 0).astype(np.uint8), ijk_to_ras)
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ reference.ijk_to_ras
     resampler = sitk.ResampleImageFilter()

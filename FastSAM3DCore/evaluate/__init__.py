@@ -1,0 +1,1 @@
+"""Evaluation: simulated clicks, overlap and surface scores, classical baselines, reports."""

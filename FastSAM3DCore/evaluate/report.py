@@ -1,0 +1,128 @@
+"""Evaluation results as a table on the terminal, as CSV and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ..errors import OutputError
+from ..io.atomic import atomic_path, check_writable, write_text
+
+__all__ = ["check_plot", "plot_results", "results_table", "write_csv"]
+
+COLORS = {"model": "#1f77b4", "geodesic": "#d17a22", "region growing": "#8a8a8a"}
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """Means by group, one row each for the model and the baselines."""
+    methods = _methods(results)
+    steps = list(next(iter(methods.values()))["mean"]["dice"]) if methods else []
+    table = Table(title="Dice and NSD (2 mm) after so many clicks, mean over structures; median seconds per click")
+    table.add_column("Group")
+    table.add_column("Method")
+    table.add_column("n", justify="right")
+    for step in steps:
+        table.add_column("box" if step == "0" else step, justify="right", no_wrap=True)
+    table.add_column("first", justify="right")
+    table.add_column("next", justify="right")
+    groups = sorted({name for part in methods.values() for name in part["groups"]})
+    for group in [*groups, "all"]:
+        for number, (name, part) in enumerate(methods.items()):
+            mean = part["mean"] if group == "all" else part["groups"].get(group)
+            if mean and mean["structures"]:
+                _add_row(table, group if number == 0 else "", name, mean, steps)
+        table.add_section()
+    return table
+
+
+def _add_row(table: Table, group: str, method: str, mean: dict[str, Any], steps: list[str]) -> None:
+    scores = [f"{mean['dice'][step]:.2f} {mean['nsd'][step]:.2f}" for step in steps]
+    seconds = (mean["seconds"]["first_click_median"], mean["seconds"]["next_click_median"])
+    times = ["-" if value is None else f"{value:.2f}" for value in seconds]
+    table.add_row(group, method, str(mean["structures"]), *scores, *times)
+
+
+def _methods(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> {cases, mean, groups}, the model first."""
+    methods = {}
+    if results["cases"]:
+        methods[results["model"]] = {key: results[key] for key in ("cases", "mean", "groups")}
+    return methods | (results["baseline"] or {})
+
+
+def write_csv(path: Path, results: dict[str, Any]) -> None:
+    """One line for each structure and method, atomically."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    methods = _methods(results)
+    steps = list(next(iter(methods.values()))["mean"]["dice"]) if methods else []
+    scores = [f"{metric}_{step}" for metric in ("dice", "nsd") for step in steps]
+    writer.writerow(["method", "case", "group", "structure", "voxels", *scores, "first_click_s", "next_click_s"])
+    for name, part in methods.items():
+        for row in part["cases"]:
+            values = [row[metric][step] for metric in ("dice", "nsd") for step in steps]
+            seconds = row["seconds"]
+            later = sum(seconds[1:]) / len(seconds[1:]) if len(seconds) > 1 else ""
+            about = [row[key] for key in ("case", "group", "structure", "voxels")]
+            writer.writerow([name, *about, *values, seconds[0] if seconds else "", later])
+    write_text(path, buffer.getvalue())
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a plot that could not be made, before the work.
+
+    Raises:
+        OutputError: matplotlib is not installed, or the place cannot be written.
+    """
+    if find_spec("matplotlib") is None:
+        raise OutputError("--plot needs matplotlib; install it with: pip install 'fastsam3d[plot]'.")
+    check_writable(path)
+
+
+def plot_results(path: Path, results: dict[str, Any]) -> None:
+    """Mean Dice after each click, a small chart per group and one for all, model and baselines together."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    methods = _methods(results)
+    groups = ["all", *sorted({name for part in methods.values() for name in part["groups"]})]
+    columns = min(4, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).reshape(-1)
+    for axis, group in zip(axes, groups, strict=False):
+        _plot_group(axis, group, methods, str(results["model"]))
+    for axis in axes[len(groups) :]:
+        axis.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)), frameon=False)
+    figure.supylabel("mean Dice")
+    figure.supxlabel("clicks")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _plot_group(axis: Any, group: str, methods: dict[str, dict[str, Any]], model: str) -> None:
+    count = 0
+    for name, part in methods.items():
+        mean = part["mean"] if group == "all" else part["groups"].get(group)
+        if not mean or not mean["structures"]:
+            continue
+        count = mean["structures"]
+        curve = mean["dice_per_click"]
+        first = 0 if "0" in mean["dice"] else 1
+        key = "model" if name == model else name
+        style = "-o" if key == "model" else "--"
+        clicks = list(range(first, first + len(curve)))
+        axis.plot(clicks, curve, style, color=COLORS.get(key), markersize=3, linewidth=1.6, label=name)
+    axis.set_title(f"{group} (n = {count})", fontsize=9)
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
