@@ -36,6 +36,9 @@ class Controller:
         say: shows one line to the user.
         onChanged: something the panel shows has changed.
         fallback: makes a session on the CPU for when a graphics card runs out of memory; None to give up.
+
+    Attributes:
+        editorNode: Segment Editor settings to obey; None: those of the Segment Editor module, if it is used.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Controller:
     ):
         self.scene, self.say, self.onChanged, self._fallback = scene, say, onChanged, fallback
         self._views = views
+        self.editorNode: Any = None
         self.session = session
         self.logic = SegmentationLogic(scene, session)
         self.logic.onStatus = say
@@ -57,10 +61,12 @@ class Controller:
         self.runner.cancelRunning = lambda: self.session.cancel()
         self.sync = PromptSync(self.logic, self.submit)
         self.tools = ToolBox(self.sync, views, self._onTool)
+        self._inside = True
         self.review = SliceReview(self.logic)
         self.overlay = UncertaintyOverlay(scene)
         self.overlayOn = False
         self._thresholdWanted: float | None = None
+        self._thresholdRunning: float | None = None
 
     def close(self) -> None:
         """Put tools down, wait for the worker, take our nodes out of the scene, free the session."""
@@ -71,13 +77,16 @@ class Controller:
 
     def leave(self) -> None:
         """The panel is hidden: no tool, no markups that react; segments, log and session stay."""
+        self._inside = False
         self.tools.close()
         self.sync.close()
 
     def enter(self) -> None:
         """The panel is shown again."""
-        self.sync = PromptSync(self.logic, self.submit)
-        self.tools = ToolBox(self.sync, self._views, self._onTool)
+        if not self._inside:
+            self._inside = True
+            self.sync = PromptSync(self.logic, self.submit)
+            self.tools = ToolBox(self.sync, self._views, self._onTool)
         self.sync.limitToSliceViews([sliceNode for _, sliceNode in self._views()])
         self.sync.mirror()
 
@@ -104,6 +113,12 @@ class Controller:
         self._retarget()
         self.say(self.target())
         return True
+
+    def newSegmentation(self, volumeNode: Any) -> Any:
+        """An empty segmentation for a volume."""
+        node = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volumeNode.GetName()} segmentation")
+        node.CreateDefaultDisplayNodes()
+        return node
 
     def nextSegment(self, segmentationNode: Any) -> str:
         """Add a segment and work on it; returns its id, empty if that was refused (and said)."""
@@ -134,6 +149,7 @@ class Controller:
         """Queue a prompt; errors are said."""
 
         def prepared() -> Job:
+            self.logic.rules.editorNode = self.editorNode or self._sharedEditorNode()
             self.review.aim()
             return prepare()
 
@@ -172,6 +188,13 @@ class Controller:
         if self.logic.active is not None and self.logic.active.exists(self.scene):
             setLocked(self.logic.active.segment, locked)
 
+    def setSurfaces(self, on: bool) -> None:
+        """Show the segments as surfaces in the 3D views, or stop."""
+        active = self.logic.active
+        if active is not None and active.exists(self.scene):
+            node = active.node
+            (node.CreateClosedSurfaceRepresentation if on else node.RemoveClosedSurfaceRepresentation)()
+
     def setOverlay(self, on: bool) -> None:
         """Show where the engine is undecided."""
         self.overlayOn = on
@@ -204,6 +227,14 @@ class Controller:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _sharedEditorNode(self) -> Any:
+        """The Segment Editor's settings for our segmentation: its masks count here as well."""
+        for n in range(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode")):
+            node = self.scene.GetNthNodeByClass(n, "vtkMRMLSegmentEditorNode")
+            if self.logic.active is not None and node.GetSegmentationNode() is self.logic.active.node:
+                return node
+        return None
+
     def _prepareThreshold(self) -> Job:
         wanted, self._thresholdRunning = self._thresholdWanted, self._thresholdWanted
         return self.logic.prepareThreshold(0.5 if wanted is None else wanted)
@@ -213,8 +244,12 @@ class Controller:
         if wanted is not None and wanted != self._thresholdRunning:
             self.setThreshold(wanted)
 
+    def _mirror(self) -> None:
+        if self._inside:
+            self.sync.mirror()
+
     def _onUpdate(self, _: MaskUpdate) -> None:
-        self.sync.mirror()
+        self._mirror()
         self._showOverlay()
         self.onChanged()
 
@@ -240,7 +275,7 @@ class Controller:
 
     def _retarget(self) -> None:
         self.review.aim()
-        self.sync.mirror()
+        self._mirror()
         self._showOverlay()
         self.onChanged()
 

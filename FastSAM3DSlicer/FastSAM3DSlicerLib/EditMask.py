@@ -20,7 +20,7 @@ from .SegmentImage import SegmentImage
 from .SliceLimit import SliceLimit
 from .VolumeBridge import voxels
 
-OVERWRITE, KEEP, OVERLAP = "overwrite", "keep", "overlap"
+OVERWRITE, KEEP, OVERLAP, EDITOR = "overwrite", "keep", "overlap", "editor"
 POLICIES = (OVERWRITE, KEEP, OVERLAP)
 LOCK_TAG = "FastSAM3D.Locked"
 
@@ -50,7 +50,7 @@ class EditRules:
 
     Attributes:
         policy: what happens to other segments under a new voxel: "overwrite" them, "keep" them (the new voxel
-            is not set), or let them "overlap".
+            is not set), let them "overlap", or do what `editorNode` says ("editor").
         editorNode: the Segment Editor's settings (vtkMRMLSegmentEditorNode), whose masks are obeyed, or None.
         limit: only this slice or slab may change.
         accepted: slices that were accepted and may not change any more.
@@ -82,10 +82,10 @@ class EditRules:
 
     def overwritten(self, image: SegmentImage, others: dict[str, SegmentImage]) -> list[SegmentImage]:
         """Segments that lose the voxels this one gains."""
-        if self.policy != OVERWRITE:
+        if self.policy in (KEEP, OVERLAP):
             return []
         ids = set(others)
-        if self.editorNode is not None:
+        if self.policy == EDITOR and self.editorNode is not None:
             mode = self.editorNode.GetOverwriteMode()
             if mode == slicer.vtkMRMLSegmentEditorNode.OverwriteNone:
                 return []

@@ -126,6 +126,8 @@ class PromptSync:
 
     def mirror(self) -> None:
         """Make the markups show the active segment's log."""
+        if not self._observers:
+            return  # closed; an answer came late
         with self.held():
             self.markups.show(self.logic.prompts, self.logic.volumeNode, self._busy)
         for promptId, node in self.markups.shapes.items():

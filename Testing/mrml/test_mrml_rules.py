@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import slicer
 from FastSAM3DSlicerLib import KEEP, OVERLAP, OVERWRITE, setLocked
+from FastSAM3DSlicerLib.EditMask import EDITOR
 from FastSAM3DSlicerLib.SegmentImage import BINARY
 
 from FastSAM3DCore.errors import PromptError
@@ -107,7 +108,7 @@ def test_masks_give_the_same_voxels_as_slicers_editor_logic(logic, at, neighbour
     editor.SetSourceVolumeIntensityMask(intensity)
     editor.SetSourceVolumeIntensityMaskRange(20, 70)
 
-    logic.rules.editorNode = editor
+    logic.rules.editorNode, logic.rules.policy = editor, EDITOR
     logic.addPoint(at(20, 27, 15))
     ours = [whole(logic), *(whole(logic, segmentId) for segmentId in ids)]
     wanted = logic.link.session.mask()

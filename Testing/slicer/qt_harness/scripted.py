@@ -1,0 +1,84 @@
+"""The base classes of scripted modules."""
+
+from __future__ import annotations
+
+import os
+import types
+import unittest
+from typing import Any
+
+import slicer
+import slicer.util
+from PySide6 import QtWidgets
+
+
+class ScriptedLoadableModule:
+    def __init__(self, parent: Any):
+        self.parent = parent
+        self.moduleName = type(self).__name__
+
+    def resourcePath(self, name: str) -> str:
+        return os.path.join(os.path.dirname(self.parent.path), "Resources", name)
+
+    def getDefaultModuleDocumentationLink(self, *_: Any) -> str:
+        return ""
+
+
+class ScriptedLoadableModuleWidget:
+    def __init__(self, parent: Any = None):
+        self.parent = parent
+        self.layout = parent.layout()
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+
+    def setup(self) -> None:
+        self.developerMode = False
+
+    def resourcePath(self, name: str) -> str:
+        return os.path.join(os.path.dirname(getattr(slicer.modules, self.moduleName.lower()).path), "Resources", name)
+
+    def cleanup(self) -> None:
+        return None
+
+
+class ScriptedLoadableModuleLogic:
+    def __init__(self, parent: Any = None):
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+
+    def getParameterNode(self) -> Any:
+        """The scene's one scripted module node of this module."""
+        scene = slicer.mrmlScene
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")):
+            node = scene.GetNthNodeByClass(n, "vtkMRMLScriptedModuleNode")
+            if node.GetAttribute("ModuleName") == self.moduleName:
+                return node
+        node = slicer.vtkMRMLScriptedModuleNode()
+        node.SetSingletonTag(self.moduleName)
+        node.SetModuleName(self.moduleName)
+        node.SetAttribute("ModuleName", self.moduleName)
+        return scene.AddNode(node)
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    def delayDisplay(self, message: str, *_: Any) -> None:
+        return None
+
+
+def module() -> types.ModuleType:
+    """The module `slicer.ScriptedLoadableModule`."""
+    made = types.ModuleType("slicer.ScriptedLoadableModule")
+    for cls in (
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleWidget,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
+    ):
+        setattr(made, cls.__name__, cls)
+    return made
+
+
+def host() -> Any:
+    """The widget that Slicer gives a module to fill."""
+    widget = slicer.qMRMLWidget()
+    widget.setLayout(QtWidgets.QVBoxLayout())
+    widget.setMRMLScene(slicer.mrmlScene)
+    return widget
