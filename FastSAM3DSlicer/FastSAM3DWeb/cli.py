@@ -10,7 +10,7 @@ import signal
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -71,9 +71,8 @@ def web(
         _refuse(f"cannot listen on {host}:{port} ({error.strerror or error}); choose another with --port.")
 
 
-def _refuse(message: str) -> None:
-    typer.echo(f"fastsam3d web: {message}", err=True)
-    raise typer.Exit(2)
+def _refuse(message: str) -> NoReturn:
+    raise typer.BadParameter(message)
 
 
 def _read_token(path: Path | None) -> str:
@@ -92,6 +91,11 @@ def _check(scan: Path | None, segmentation: Path | None, sample: bool, host: str
     for path, what in ((scan, "scan"), (segmentation, "segmentation")):
         if path is not None and not path.exists():
             _refuse(f"there is no {what} {path}.")
+    if scan is not None:
+        # Read once here, so that an unusable file is refused before a page opens on it.
+        from FastSAM3DCore.io import load_volume
+
+        load_volume(scan)
     if token and len(token) < MIN_TOKEN_LENGTH:
         _refuse(f"the token is shorter than {MIN_TOKEN_LENGTH} characters; for example: {secrets.token_urlsafe(16)}")
     if not token and not is_loopback(host):

@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -161,5 +162,5 @@ def unpack(archive: Path, folder: Path, limit: int) -> None:
                         if written > limit:
                             raise ImageError(too_large(limit))
                         file.write(chunk)
-    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as error:
         raise ImageError(f"The zip file cannot be unpacked ({error}); pack it again without a password.") from error

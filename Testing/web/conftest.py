@@ -58,6 +58,10 @@ def fresh(app: AppPage) -> AppPage:
         app.page.evaluate("id => window.trame.trigger('segment', ['remove', id])", entry["id"])
     if app.state("can_reset"):
         app.action("reset")
+    if app.state("threshold") != 0.5:
+        before = app.answers()
+        app.page.locator("#threshold").fill("0.5")
+        app.wait_answer(before)
     app.problems.clear()
     app.tool("positive")
     return app

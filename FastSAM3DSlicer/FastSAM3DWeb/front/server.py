@@ -112,7 +112,7 @@ class Front:
             if given is not None and token_matches(self.config.token, given):
                 answer = web.HTTPFound(request.rel_url.with_query({}).path)
                 self._set_cookie(request, answer, self._token_cookie, self.config.token)
-                return answer
+                raise answer
             if not token_matches(self.config.token, request.cookies.get(self._token_cookie, "")):
                 await asyncio.sleep(REFUSAL_DELAY)
                 if request.path == "/":
@@ -135,7 +135,7 @@ class Front:
             return token_page(wrong=True, status=401)
         answer = web.HTTPSeeOther("/")
         self._set_cookie(request, answer, self._token_cookie, self.config.token)
-        return answer
+        raise answer
 
     def _session_of(self, request: web.Request) -> str | None:
         name = request.cookies.get(self._session_cookie, "")

@@ -91,6 +91,7 @@ class Worker:
             if line.startswith("{") and '"port"' in line:
                 with contextlib.suppress(ValueError, KeyError):
                     self.port = int(json.loads(line)["port"])
+                    self.left_at = time.monotonic()
                     log.info("worker %d listens", self.pid)
         code = await self._process.wait()
         if not self.error and code:
