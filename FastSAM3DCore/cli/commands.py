@@ -19,22 +19,24 @@ __all__ = ["build_command"]
 class _Entry:
     name: str
     module: str
+    """Relative to this package, or a package that knows this one."""
     attribute: str
     """A function with typer annotations, or a typer app for commands with subcommands."""
     help: str
 
 
 ENTRIES = (
-    _Entry("segment", "segment", "segment", "Segment a structure in a scan from points, boxes or a prompt log."),
-    _Entry("sample", "sample", "sample", "Segment a sample scan, to see that everything works."),
-    _Entry("evaluate", "evaluate", "evaluate", "Score a model with simulated clicks on labelled scans."),
-    _Entry("bench", "bench", "bench", "Time encoding and clicks on this machine."),
-    _Entry("weights", "weights", "weights_app", "List, download, import, verify and convert model weights."),
-    _Entry("serve", "serve", "serve", "Serve sessions to other machines over HTTP."),
-    _Entry("cohort", "cohort", "cohort_app", "Segment many cases; resume, check and export them."),
-    _Entry("train", "train", "train", "Train a teacher from a configuration file."),
-    _Entry("distill", "train", "distill", "Distil a student layer by layer from a teacher."),
-    _Entry("doctor", "doctor", "doctor", "Check this machine: devices, weights, memory, disk."),
+    _Entry("segment", ".segment", "segment", "Segment a structure in a scan from points, boxes or a prompt log."),
+    _Entry("sample", ".sample", "sample", "Segment a sample scan, to see that everything works."),
+    _Entry("evaluate", ".evaluate", "evaluate", "Score a model with simulated clicks on labelled scans."),
+    _Entry("bench", ".bench", "bench", "Time encoding and clicks on this machine."),
+    _Entry("weights", ".weights", "weights_app", "List, download, import, verify and convert model weights."),
+    _Entry("web", "FastSAM3DWeb.cli", "web", "Segment in the browser, no 3D Slicer needed."),
+    _Entry("serve", ".serve", "serve", "Serve sessions to other machines over HTTP."),
+    _Entry("cohort", ".cohort", "cohort_app", "Segment many cases; resume, check and export them."),
+    _Entry("train", ".train", "train", "Train a teacher from a configuration file."),
+    _Entry("distill", ".train", "distill", "Distil a student layer by layer from a teacher."),
+    _Entry("doctor", ".doctor", "doctor", "Check this machine: devices, weights, memory, disk."),
 )
 
 
@@ -49,7 +51,7 @@ class _LazyCommand(TyperCommand):
         return self._load().make_context(info_name, args, parent=parent, **extra)
 
     def _load(self) -> Any:
-        target = getattr(import_module(f".{self._entry.module}", __package__), self._entry.attribute)
+        target = getattr(import_module(self._entry.module, __package__), self._entry.attribute)
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -63,9 +65,17 @@ def build_command() -> TyperGroup:
     app.callback(help="Interactive 3D segmentation of medical scans: click, see the structure, click again.")(_root)
     group = typer.main.get_group(app)
     for entry in ENTRIES:
-        if find_spec(f".{entry.module}", __package__):
+        if _exists(entry.module):
             group.add_command(_LazyCommand(entry))
     return group
+
+
+def _exists(module: str) -> bool:
+    """Whether a command came with this installation; the browser app is a package of its own."""
+    try:
+        return find_spec(module, __package__) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _print_version(wanted: bool) -> None:

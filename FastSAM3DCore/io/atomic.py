@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import ImageError, OutputError
+from ..errors import OutputError
 
 __all__ = ["atomic_path", "check_writable", "write_text"]
 
@@ -53,7 +53,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        except (OSError, RuntimeError, ImageError) as error:
+        except (OSError, RuntimeError) as error:
             reason = _reason(error)
             raise OutputError(f"Cannot write {target}: {reason}; free space or choose another place.") from error
         _sync_folder(target.parent)
@@ -74,11 +74,9 @@ def _temporary_name(target: Path) -> Path:
     return target.parent / f".{uuid.uuid4().hex[:12]}.tmp-{target.name}"
 
 
-def _reason(error: OSError | RuntimeError | ImageError) -> str:
+def _reason(error: OSError | RuntimeError) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if isinstance(error, ImageError):
-        return "the file came out incomplete (is the disk full?)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"the file could not be written in full ({lines[-1][:120] if lines else 'no reason given'})"
 

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..errors import OutputError
+from ..errors import ImageError, OutputError
 from ..types import Volume, VoxelBox
 from . import nifti
 from .atomic import atomic_path, check_writable
@@ -88,9 +88,21 @@ def save_segmentation(path: Path | str, segments: Sequence[Segment], reference: 
         image = _label_image(segments, reference)
     with atomic_path(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
-        header = nifti.read_header(temporary) if nifti.is_nifti(temporary) else None
-        if header is not None:  # niftilib reports no error when the disk is full
+        if nifti.is_nifti(temporary):
+            _check_written(path, temporary)
+
+
+def _check_written(path: Path, temporary: Path) -> None:
+    """Niftilib reports no error when the disk is full; the file is then too short."""
+    try:
+        header = nifti.read_header(temporary)
+        complete = header is not None
+        if header is not None:
             nifti.check_complete(temporary, header)
+    except ImageError as error:
+        raise OutputError(f"Cannot write {path}: the file came out incomplete; is the disk full?") from error
+    if not complete:
+        raise OutputError(f"Cannot write {path}: not even its header fits; is the disk full?")
 
 
 def mask_box(mask_kji: NDArray[Any]) -> VoxelBox:

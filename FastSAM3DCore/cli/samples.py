@@ -1,0 +1,131 @@
+"""Sample scans: which there are, and how to get one with or without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import requests
+
+from ..errors import FastSAM3DError, ImageError, OutputError
+from ..io.atomic import atomic_path
+from ..resources import resource_path
+from ..weights.cache import cache_folder
+
+__all__ = ["SampleScan", "fetch", "list_samples", "locate"]
+
+log = logging.getLogger(__name__)
+
+CONNECT_S, READ_S = 4.0, 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class SampleScan:
+    """A sample scan and the prompts that go with it.
+
+    Either `url` and `sha256` say where to download it, or `package` and `package_file` where an installed
+    Python package keeps it.
+    """
+
+    name: str
+    description: str
+    segment: str
+    prompts: str
+    file: str = ""
+    url: str = ""
+    sha256: str = ""
+    package: str = ""
+    package_file: str = ""
+
+    @property
+    def prompt_file(self) -> Path:
+        return resource_path("samples", self.prompts)
+
+
+def list_samples(manifest: Path | None = None) -> list[SampleScan]:
+    """The sample scans of Resources/samples.json, in the order to try them.
+
+    Raises:
+        FastSAM3DError: the list is missing or damaged.
+    """
+    path = manifest or resource_path("samples.json")
+    try:
+        return [SampleScan(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["samples"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FastSAM3DError(f"The list of samples {path} is damaged ({error}); install FastSAM3D again.") from error
+
+
+def locate(samples: list[SampleScan], *, offline: bool = False, cache: Path | None = None) -> tuple[SampleScan, Path]:
+    """The first sample that can be had, and its file; downloads are kept.
+
+    Raises:
+        ImageError: none can; the message says how to get one.
+    """
+    for sample in samples:
+        path = _packaged(sample) if sample.package else _downloaded(sample, offline, cache or cache_folder())
+        if path is not None:
+            return sample, path
+    raise ImageError(
+        "No sample scan: there is no network, and nilearn, which brings one along, is not installed; "
+        "install it with: pip install 'fastsam3d[sample]'."
+    )
+
+
+def _packaged(sample: SampleScan) -> Path | None:
+    spec = find_spec(sample.package)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(root, *sample.package_file.split("/"))
+        if path.is_file():
+            return path
+    return None
+
+
+def _downloaded(sample: SampleScan, offline: bool, cache: Path) -> Path | None:
+    path = cache / "samples" / sample.file
+    if path.is_file() and _sha256(path) == sample.sha256:
+        return path
+    if offline:
+        return None
+    try:
+        fetch(sample, path)
+    except (requests.RequestException, ImageError, OutputError) as error:
+        log.warning("%s cannot be downloaded (%s); trying another sample.", sample.name, _short(error))
+        return None
+    return path
+
+
+def fetch(sample: SampleScan, target: Path) -> None:
+    """Download a sample; it takes its name only when its SHA-256 is right.
+
+    Raises:
+        requests.RequestException: no network, or the server refuses.
+        ImageError: what came is another file.
+        OutputError: it cannot be kept.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot make the folder {target.parent}: {error.strerror or error}.") from error
+    digest = hashlib.sha256()
+    with requests.get(sample.url, stream=True, timeout=(CONNECT_S, READ_S)) as answer:
+        answer.raise_for_status()
+        with atomic_path(target) as temporary:
+            with temporary.open("wb") as file:
+                for chunk in answer.iter_content(1 << 18):
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != sample.sha256:
+                raise ImageError(f"{sample.name} arrived damaged: its SHA-256 is not the listed one")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _short(error: Exception) -> str:
+    return "no connection" if isinstance(error, requests.ConnectionError | requests.Timeout) else str(error)[:120]
