@@ -17,7 +17,16 @@ from .networks import Clicked, Runner, default_network, plain_network, published
 from .sam2d import Sam2DEncoder
 from .timing import Timing, compare
 
-__all__ = ["Agreement", "Networks", "agreement", "count_gflop", "time_clicks", "time_encoders", "time_sam2d"]
+__all__ = [
+    "Agreement",
+    "Networks",
+    "agreement",
+    "count_gflop",
+    "time_batches",
+    "time_clicks",
+    "time_encoders",
+    "time_sam2d",
+]
 
 
 class Agreement(TypedDict):
@@ -101,6 +110,14 @@ def time_sam2d(device: torch.device, *, slices: int, image_size: int = 1024, dep
     calls = {"slice": as_written(device, lambda: model(image))}
     timing = compare(calls, device, seconds=0.0, least=timed)["slice"]
     return slices * timing.median_ms
+
+
+def time_batches(networks: Networks, batch: int = 4) -> float:
+    """Crops per second that ours encodes when several are waiting."""
+    runner = Runner(networks.student, networks.device)
+    images = networks.image.expand(batch, -1, -1, -1, -1).contiguous()
+    timing = compare({"": partial(runner.encode, images)}, networks.device, seconds=2.0, least=2)[""]
+    return 1000.0 * batch / timing.median_ms
 
 
 def agreement(networks: Networks) -> dict[str, Agreement]:

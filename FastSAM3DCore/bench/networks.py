@@ -86,8 +86,10 @@ def published_networks(device: torch.device, size: int = 128) -> tuple[Sam3D, Sa
         device: where to put them.
         size: crop size, a multiple of 16.
     """
-    configs = [replace(config, image_size=size) for config in (STUDENT, TEACHER)]
-    student, teacher = (Sam3D(config) for config in configs)
+    # At a trial size the windows keep their proportion to the grid of tokens, 14 to 8.
+    window = TEACHER.window * size // TEACHER.image_size
+    student = Sam3D(replace(STUDENT, image_size=size))
+    teacher = Sam3D(replace(TEACHER, image_size=size, window=window))
     return random_weights(student).to(device).eval(), random_weights(teacher).to(device).eval()
 
 
