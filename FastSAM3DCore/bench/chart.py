@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_chart"]
 
 OURS, OTHERS = "#1f6fb2", "#a9b4bf"
-STAGES = ("crop", "resample", "encode", "decode", "paste")
-STAGE_COLOURS = ("#8fb8de", "#5a94c9", "#1f6fb2", "#e08a3c", "#7a9e5b")
+# Stages as sessions name them; "crop" includes resampling.
+STAGES = {"crop": "#8fb8de", "encode": OURS, "decode": "#e08a3c", "paste": "#7a9e5b"}
 
 
 def draw_chart(report: dict[str, Any], target: Path) -> None:
@@ -69,8 +69,8 @@ def click_rows(report: dict[str, Any]) -> list[tuple[str, float | None, bool]]:
 def _bars(axes: Axes, title: str, rows: list[tuple[str, float | None, bool]]) -> None:
     measured = [(label, value, ours) for label, value, ours in rows if value is not None]
     labels, values = [row[0] for row in measured], [float(row[1]) for row in measured]
-    bars = axes.barh(labels, values, color=[OURS if row[2] else OTHERS for row in measured])
-    axes.bar_label(bars, [f" {value:,.3g}" for value in values], fontsize=9)
+    bars = axes.barh(labels, values, height=0.6, color=[OURS if row[2] else OTHERS for row in measured])
+    axes.bar_label(bars, [f" {value:,.0f}" if value >= 100 else f" {value:.3g}" for value in values], fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(min(values) / 3, max(values) * 6)
     axes.invert_yaxis()
@@ -83,11 +83,12 @@ def _stages(axes: Axes, whole: dict[str, Any]) -> None:
     rows["warm click"] = (whole["split_ms"], whole["warm_click_ms"])
     for place, (split, total) in enumerate(rows.values()):
         left = 0.0
-        for stage, colour in zip(STAGES, STAGE_COLOURS, strict=True):
+        for stage, colour in STAGES.items():
             width = split.get(stage, 0.0)
-            axes.barh(place, width, left=left, color=colour, label=stage if place == 0 else None)
+            axes.barh(place, width, 0.6, left=left, color=colour, label=stage if place == 0 else None)
             left += width
-        axes.barh(place, max(0.0, total - left), left=left, color="#dddddd", label="other" if place == 0 else None)
+        rest = max(0.0, total - left)
+        axes.barh(place, rest, 0.6, left=left, color="#dddddd", label="other" if place == 0 else None)
         axes.text(max(left, total), place, f" {total:,.0f} ms", va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_xlim(0, 1.25 * max(whole["first_click_ms"], whole["warm_click_ms"]))

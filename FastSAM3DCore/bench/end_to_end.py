@@ -70,11 +70,11 @@ def click_through(
         times.append(1000 * (perf_counter() - start))
         stages.append(update.seconds)
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    names = sorted({name for stage in stages for name in stage})
+    names = sorted({name for stage in stages for name in stage} - {"total"})
     split = {name: 1000 * statistics.median(stage.get(name, 0.0) for stage in stages) for name in names}
     voxels = int(session.mask().sum())
     session.close()
     return EndToEnd(
         volume.shape_ijk, taken_in, first_ms, median, low, high, split,
-        {name: 1000 * seconds for name, seconds in first.seconds.items()}, voxels,
+        {name: 1000 * seconds for name, seconds in first.seconds.items() if name != "total"}, voxels,
     )  # fmt: skip
