@@ -38,6 +38,7 @@ class Controller:
         fallback: makes a session on the CPU for when a graphics card runs out of memory; None to give up.
 
     Attributes:
+        inside: whether the panel is shown: tools and markups react.
         editorNode: Segment Editor settings to obey; None: those of the Segment Editor module, if it is used.
     """
 
@@ -61,7 +62,7 @@ class Controller:
         self.runner.cancelRunning = lambda: self.session.cancel()
         self.sync = PromptSync(self.logic, self.submit)
         self.tools = ToolBox(self.sync, views, self._onTool)
-        self._inside = True
+        self.inside = True
         self.review = SliceReview(self.logic)
         self.overlay = UncertaintyOverlay(scene)
         self.overlayOn = False
@@ -77,14 +78,14 @@ class Controller:
 
     def leave(self) -> None:
         """The panel is hidden: no tool, no markups that react; segments, log and session stay."""
-        self._inside = False
+        self.inside = False
         self.tools.close()
         self.sync.close()
 
     def enter(self) -> None:
         """The panel is shown again."""
-        if not self._inside:
-            self._inside = True
+        if not self.inside:
+            self.inside = True
             self.sync = PromptSync(self.logic, self.submit)
             self.tools = ToolBox(self.sync, self._views, self._onTool)
         self.sync.limitToSliceViews([sliceNode for _, sliceNode in self._views()])
@@ -245,7 +246,7 @@ class Controller:
             self.setThreshold(wanted)
 
     def _mirror(self) -> None:
-        if self._inside:
+        if self.inside:
             self.sync.mirror()
 
     def _onUpdate(self, _: MaskUpdate) -> None:

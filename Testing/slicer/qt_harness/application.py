@@ -147,6 +147,7 @@ def install() -> Harness:
         "slicer.i18n": i18n,
         "slicer.ScriptedLoadableModule": scripted.module(),
         "slicer.parameterNodeWrapper": parameters.module(),
+        "SegmentEditorEffects": scripted.effectsModule(),
     }
     slicer.i18n, slicer.ScriptedLoadableModule = i18n, sys.modules["slicer.ScriptedLoadableModule"]
     slicer.parameterNodeWrapper = sys.modules["slicer.parameterNodeWrapper"]

@@ -82,3 +82,36 @@ def host() -> Any:
     widget.setLayout(QtWidgets.QVBoxLayout())
     widget.setMRMLScene(slicer.mrmlScene)
     return widget
+
+
+class ScriptedEffect:
+    """The C++ half of a Segment Editor effect: options frame, parameter set node, undo states."""
+
+    def __init__(self, editorNode: Any):
+        self.name = self.title = ""
+        self.perSegment = self.requireSegments = False
+        self.frame = QtWidgets.QWidget()
+        QtWidgets.QVBoxLayout(self.frame)
+        self.undoStates = 0
+        self._editorNode = editorNode
+
+    def addOptionsWidget(self, widget: Any) -> None:
+        self.frame.layout().addWidget(widget)
+
+    def parameterSetNode(self) -> Any:
+        return self._editorNode
+
+    def saveStateForUndo(self) -> None:
+        self.undoStates += 1
+
+
+class AbstractScriptedSegmentEditorEffect:
+    def __init__(self, scriptedEffect: ScriptedEffect):
+        self.scriptedEffect = scriptedEffect
+
+
+def effectsModule() -> types.ModuleType:
+    """The module `SegmentEditorEffects`."""
+    made = types.ModuleType("SegmentEditorEffects")
+    made.AbstractScriptedSegmentEditorEffect = AbstractScriptedSegmentEditorEffect
+    return made
