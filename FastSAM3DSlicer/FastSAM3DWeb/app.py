@@ -24,8 +24,8 @@ from .config import WorkerConfig
 from .display import Display
 from .events import connect
 from .loading import default_name
+from .markers import quieten, shrink
 from .notes import Notes
-from .markers import quieten
 from .overlay import UncertaintyOverlay
 from .prompting import Prompting
 from .routes import add_routes
@@ -204,6 +204,7 @@ class WebApp:
         """Bring page, markers, overlay, surfaces and autosave up to date with the scene."""
         self.sync.mirror()
         quieten(self.sync.markups.shapes.values())
+        shrink(node for node, _ in self.sync.markups.lists.values())
         if self.overlay.on:
             self.overlay.refresh()
         with self.state:

@@ -23,7 +23,7 @@ def connect(app: WebApp) -> None:
     page = Page(app)
     for name in (
         "tool", "action", "gesture", "hover", "slice", "layout", "segment", "opacity", "overlap", "threshold",
-        "brush", "preset", "window_level", "crosshair", "centre_3d", "open_sample", "complain",
+        "brush", "preset", "window_level", "crosshair", "centre_3d", "open_sample", "complain", "timings",
     ):  # fmt: skip
         app.server.controller.trigger(name)(page.guarded(getattr(page, name)))
 
@@ -34,16 +34,17 @@ class Page:
     def __init__(self, app: WebApp) -> None:
         self.app = app
 
-    def guarded(self, method: Callable[..., None]) -> Callable[..., None]:
+    def guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Turn the project's errors into the status line."""
 
-        def call(*arguments: Any) -> None:
+        def call(*arguments: Any) -> Any:
             try:
                 with self.app.state:
-                    method(*arguments)
+                    return method(*arguments)
             except FastSAM3DError as error:
                 with self.app.state:
                     self.app.notes.say(str(error), "warning")
+            return None
 
         return call
 
@@ -99,6 +100,12 @@ class Page:
 
     def complain(self, text: str) -> None:
         self.app.notes.say(str(text)[:400], "warning")
+
+    def timings(self, tag: str) -> dict[str, float]:
+        """Milliseconds of the last answer's parts, for the benchmark."""
+        wait, engine, write = self.app.state.server_ms
+        draw, encode = self.app.views.picture_ms(tag)
+        return {"wait": wait, "engine": engine, "write": write, "draw": round(draw, 1), "encode": round(encode, 1)}
 
     # Actions: buttons and keys without a value
 

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 Point = tuple[float, float, float]
 
 MAX_POINTS = 5000
+# The picture of the clicked view is drawn, encoded and sent in this time (15-40 ms); nothing else may run before.
+DRAW_FIRST = 0.05
+AFTER_FIRST_CLICK = "Too much? Press D and click there. Too little? Press A and click there. M: next segment."
 
 
 class Prompting:
@@ -151,11 +154,13 @@ class Prompting:
             busy.end()
         with self.state:
             self.state.answers += 1
-            self.notes.say("")
+            self.notes.say("" if len(self._logic.prompts) != 1 else AFTER_FIRST_CLICK)
             self.state.click_split = (
                 f"waiting {timing.wait:.0f} ms, engine {timing.engine:.0f} ms, writing {timing.write:.0f} ms"
             )
             self.state.server_ms = [round(timing.wait, 1), round(timing.engine, 1), round(timing.write, 1)]
+        # Let the clicked view draw before lists, markers and files are brought up to date.
+        await asyncio.sleep(DRAW_FIRST)
         self.changed(update.box)
         return update
 

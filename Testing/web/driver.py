@@ -89,7 +89,9 @@ class AppPage:
             "() => [...document.querySelectorAll('.f3d-view[data-slice] img')].filter(i => i.naturalWidth > 100).length >= 3",
             timeout=READY_MS,
         )
-        self.page.wait_for_function("() => window.trame.state.get('device') !== null && !window.trame.state.get('busy')")
+        self.page.wait_for_function(
+            "() => window.trame.state.get('device') !== null && !window.trame.state.get('busy')"
+        )
         self.page.wait_for_timeout(700)
         return self
 

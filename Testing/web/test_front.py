@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import requests
-
 from FastSAM3DWeb.config import WorkerConfig
 from FastSAM3DWeb.front.guard import is_loopback, same_host
 from FastSAM3DWeb.front.server import delete_old_work
@@ -113,7 +112,9 @@ def test_no_process_outlives_the_front(phantom: Phantom, tmp_path: Path) -> None
 
 
 def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with running_front(tmp_path, WorkerConfig(secret="", state_dir="/proc/nowhere", session="no_such:engine")) as running:
+    with running_front(
+        tmp_path, WorkerConfig(secret="", state_dir="/proc/nowhere", session="no_such:engine")
+    ) as running:
         browser = requests.Session()
         browser.get(running.url, timeout=10)
         running.front.pool.all()[0]._process.kill()
@@ -124,7 +125,9 @@ def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 def test_only_loopback_names_count_as_loopback() -> None:
     assert all(is_loopback(name) for name in ("127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"))
-    assert not any(is_loopback(name) for name in ("0.0.0.0", "192.168.1.4", "::", "example.org", "127.0.0.1.evil.org", ""))
+    assert not any(
+        is_loopback(name) for name in ("0.0.0.0", "192.168.1.4", "::", "example.org", "127.0.0.1.evil.org", "")
+    )
 
 
 def test_hosts_and_origins() -> None:

@@ -16,7 +16,6 @@ from FastSAM3DWeb.config import WorkerConfig
 from playwright.sync_api import Browser
 
 from FastSAM3DCore.prompts import prompts_from_json
-
 from Testing.web.driver import AppPage
 from Testing.web.phantom import Phantom, make_phantom
 from Testing.web.running import FAKE, Running, running_front
@@ -128,7 +127,9 @@ def test_after_a_crash_the_work_comes_back_and_goes_on(
         assert app.state("segments")[1]["id"] == app.state("active_segment")
         assert np.array_equal(voxels(app.download("nii", out)), before)
         app.page.locator(".f3d-segments li").first.click()
-        app.page.wait_for_function("() => window.trame.state.get('active_segment') === window.trame.state.get('segments')[0].id")
+        app.page.wait_for_function(
+            "() => window.trame.state.get('active_segment') === window.trame.state.get('segments')[0].id"
+        )
         app.tool("negative")
         app.click("Red", phantom.balls[0].center_ras)
         assert len(app.prompts(out)) == 2

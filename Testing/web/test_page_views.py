@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from FastSAM3DWeb.tools import ACTIONS, TOOLS
 
 from Testing.web.driver import AppPage

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from FastSAM3DWeb.uploads import Uploads, safe_name, unpack
 
 from FastSAM3DCore.errors import ImageError
-from FastSAM3DWeb.uploads import Uploads, safe_name, unpack
 
 
 async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
@@ -83,7 +83,9 @@ def test_names_without_a_name_are_refused(name: str) -> None:
 
 
 def test_a_zip_of_dicom_becomes_one_folder(tmp_path: Path) -> None:
-    data = zipped(tmp_path / "z.zip", {f"study/series/im{n}.dcm": b"DICM" for n in range(4)} | {"study/readme.txt": b"hi"})
+    data = zipped(
+        tmp_path / "z.zip", {f"study/series/im{n}.dcm": b"DICM" for n in range(4)} | {"study/readme.txt": b"hi"}
+    )
     uploads = Uploads(tmp_path / "u", 10_000)
     path, _ = uploads.finish(send(uploads, {"z.zip": data}))
     assert path.is_dir()
