@@ -70,8 +70,8 @@ def write_text(target: Path | str, text: str) -> None:
 
 
 def _temporary_name(target: Path) -> Path:
-    """Hidden, unique, and with all the suffixes that tell a writer which format is meant."""
-    return target.parent / f".{uuid.uuid4().hex[:12]}.tmp-{target.name}"
+    """Hidden, unique, and with the suffixes that tell a writer the format, in the lower case that ITK knows."""
+    return target.parent / f".{uuid.uuid4().hex[:12]}.tmp-{target.name.lower()}"
 
 
 def _reason(error: OSError | RuntimeError) -> str:

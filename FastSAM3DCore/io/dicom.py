@@ -14,6 +14,16 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..types import SHEAR_TOLERANCE, Volume
+from .dicom_slices import (
+    MODALITY,
+    SERIES_DESCRIPTION,
+    SERIES_NUMBER,
+    DicomSlice,
+    read_header,
+    read_slice,
+    refuse_damaged,
+    tag_of,
+)
 from .native import LPS_TO_RAS, affine_from_image, array_from_image, first_sentence
 from .reading import read_image
 
@@ -21,8 +31,6 @@ __all__ = ["Series", "list_series", "load_series"]
 
 log = logging.getLogger(__name__)
 
-# DICOM tags (PS3.6) as GDCM writes them.
-SERIES_DESCRIPTION, SERIES_NUMBER, INSTANCE_NUMBER, POSITION = "0008|103e", "0020|0011", "0020|0013", "0020|0032"
 # Slice gaps may differ from their median by this share; beyond WARN a person should know, beyond REFUSE a
 # slice is missing or the series is two, and every distance along the body would be wrong.
 WARN_UNEVEN, REFUSE_UNEVEN = 0.02, 0.25
@@ -44,27 +52,6 @@ class Series:
         return f"{name} ({len(self.files)} files)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """What the header of one file says."""
-
-    file: str
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    components: int
-    pixel_id: int
-    origin: NDArray[np.float64]
-    axes: NDArray[np.float64]
-    """(3, 3) LPS direction cosines, columns i, j, normal."""
-    instance: int
-    has_position: bool
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Slices of one volume share this."""
-        return (self.size, self.components, tuple(np.round(self.axes[:, :2].reshape(-1), 2)))
-
-
 def list_series(folder: Path) -> list[Series]:
     """The image series in a folder (and, if it has none itself, in its subfolders), most files first."""
     found = _series_of([folder])
@@ -78,9 +65,9 @@ def _series_of(folders: list[Path]) -> list[Series]:
             files_by_uid[uid] += sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
     found = []
     for uid, files in files_by_uid.items():
-        reader = _header(files[0])
+        reader = read_header(files[0])
         if reader is not None:  # structure sets and reports are DICOM, but no images
-            found.append(Series(uid, tuple(files), _tag(reader, SERIES_DESCRIPTION), _tag(reader, SERIES_NUMBER)))
+            found.append(Series(uid, tuple(files), tag_of(reader, SERIES_DESCRIPTION), tag_of(reader, SERIES_NUMBER)))
     return sorted(found, key=lambda s: (-len(s.files), s.uid))
 
 
@@ -103,6 +90,7 @@ def load_series(folder: Path, wanted: str | None = None, frame: int | None = Non
     others = [s.label for s in everything if s is not series]
     if others and wanted is None:
         log.warning("Using series %s; others here: %s. Choose with --series.", series.label, "; ".join(others))
+    _refuse_damaged(series, everything)
     slices = _main_stack(series)
     if slices[0].size[2:] not in ((), (1,)):
         return _load_multiframe(slices, frame)
@@ -123,45 +111,20 @@ def _pick(everything: list[Series], wanted: str | None) -> Series:
     raise ImageError(f"No single series matches --series {wanted!r}; the folder has {known}.")
 
 
-def _header(file: str) -> sitk.ImageFileReader | None:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(file)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        log.debug("%s is not a DICOM image: %s", file, first_sentence(error))
-        return None
-    return reader
+def _refuse_damaged(series: Series, everything: list[Series]) -> None:
+    known = {Path(file) for one in everything for file in one.files}
+    folders = {Path(file).parent for file in series.files}
+    others = (path for place in folders for path in sorted(place.iterdir()) if path.is_file() and path not in known)
+    reader = read_header(series.files[0])
+    if reader is not None:
+        refuse_damaged(others, tag_of(reader, MODALITY))
 
 
-def _tag(reader: sitk.ImageFileReader, key: str) -> str:
-    return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
-
-
-def _read_slice(file: str) -> _Slice:
-    reader = _header(file)
-    if reader is None:
-        raise ImageError(f"The DICOM file {Path(file).name} is damaged or truncated; copy the series again.")
-    instance = _tag(reader, INSTANCE_NUMBER)
-    return _Slice(
-        file,
-        tuple(reader.GetSize()),
-        tuple(reader.GetSpacing()),
-        reader.GetNumberOfComponents(),
-        reader.GetPixelIDValue(),
-        np.asarray(reader.GetOrigin(), dtype=np.float64),
-        np.reshape(reader.GetDirection(), (3, 3)).astype(np.float64),
-        int(instance) if instance.lstrip("+-").isdigit() else 0,
-        reader.HasMetaDataKey(POSITION),
-    )
-
-
-def _main_stack(series: Series) -> list[_Slice]:
+def _main_stack(series: Series) -> list[DicomSlice]:
     """The slices of the largest group of equal size and orientation; localizers often share a series."""
-    groups: dict[tuple[object, ...], list[_Slice]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[DicomSlice]] = defaultdict(list)
     for file in series.files:
-        piece = _read_slice(file)
+        piece = read_slice(file)
         groups[piece.kind].append(piece)
     slices = max(groups.values(), key=len)
     left_out = len(series.files) - len(slices)
@@ -172,12 +135,12 @@ def _main_stack(series: Series) -> list[_Slice]:
     return slices
 
 
-def _time_point(slices: list[_Slice], frame: int | None) -> list[_Slice]:
+def _time_point(slices: list[DicomSlice], frame: int | None) -> list[DicomSlice]:
     """Slices of one volume, ordered along the normal of the slices."""
     if len(slices) > 1 and not all(s.has_position for s in slices):
         raise ImageError("The DICOM files carry no slice positions; convert the series to NIfTI or NRRD first.")
     normal = slices[0].axes[:, 2]
-    places: dict[float, list[_Slice]] = defaultdict(list)
+    places: dict[float, list[DicomSlice]] = defaultdict(list)
     for piece in sorted(slices, key=lambda s: (s.instance, s.file)):
         places[round(float(piece.origin @ normal), 2)].append(piece)
     counts = {len(stack) for stack in places.values()}
@@ -191,7 +154,7 @@ def _time_point(slices: list[_Slice], frame: int | None) -> list[_Slice]:
     return [places[place][frame or 0] for place in sorted(places)]
 
 
-def _load_stack(slices: list[_Slice]) -> Volume:
+def _load_stack(slices: list[DicomSlice]) -> Volume:
     step = _slice_step(slices)
     first = slices[0]
     reader = sitk.ImageSeriesReader()
@@ -211,7 +174,7 @@ def _load_stack(slices: list[_Slice]) -> Volume:
     return Volume(array_from_image(image), LPS_TO_RAS @ ijk_to_lps)
 
 
-def _slice_step(slices: list[_Slice]) -> NDArray[np.float64]:
+def _slice_step(slices: list[DicomSlice]) -> NDArray[np.float64]:
     """The vector (LPS mm) from one slice to the next, or an error if there is no single one."""
     normal = slices[0].axes[:, 2]
     if len(slices) == 1:
@@ -241,7 +204,7 @@ def _slice_step(slices: list[_Slice]) -> NDArray[np.float64]:
     return np.asarray(step)
 
 
-def _load_multiframe(slices: list[_Slice], frame: int | None) -> Volume:
+def _load_multiframe(slices: list[DicomSlice], frame: int | None) -> Volume:
     """Enhanced DICOM: each file is a volume."""
     ordered = sorted(slices, key=lambda s: (s.instance, s.file))
     count = len(ordered)

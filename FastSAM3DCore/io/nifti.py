@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..types import SHEAR_TOLERANCE
 
-__all__ = ["NiftiHeader", "check_complete", "check_geometry", "is_nifti", "read_header"]
+__all__ = ["NiftiHeader", "check_complete", "check_finite", "check_geometry", "is_nifti", "read_header"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class NiftiHeader:
     pixdim: tuple[float, ...]
     data_offset: int
     data_bytes: int
+    float_dtype: str
+    """numpy dtype of floating-point voxels, empty for other types."""
     qform_code: int
     sform_code: int
     sform: NDArray[np.float64]
@@ -72,10 +74,25 @@ def read_header(path: Path) -> NiftiHeader | None:
 
 
 # Field name -> (byte offset, struct format) in the two versions of the standard.
-_NIFTI1 = {"dim": (40, "8h"), "bitpix": (72, "h"), "pixdim": (76, "8f"), "vox_offset": (108, "f")}
+_NIFTI1 = {
+    "datatype": (70, "h"),
+    "dim": (40, "8h"),
+    "bitpix": (72, "h"),
+    "pixdim": (76, "8f"),
+    "vox_offset": (108, "f"),
+}
 _NIFTI1 |= {"qform_code": (252, "h"), "sform_code": (254, "h"), "srow": (280, "12f")}
-_NIFTI2 = {"dim": (16, "8q"), "bitpix": (14, "h"), "pixdim": (104, "8d"), "vox_offset": (168, "q")}
+_NIFTI2 = {
+    "datatype": (12, "h"),
+    "dim": (16, "8q"),
+    "bitpix": (14, "h"),
+    "pixdim": (104, "8d"),
+    "vox_offset": (168, "q"),
+}
 _NIFTI2 |= {"qform_code": (344, "i"), "sform_code": (348, "i"), "srow": (400, "12d")}
+
+_FLOATS = {16: "f4", 64: "f8"}
+CHUNK = 1 << 22
 
 
 def _parse(raw: bytes, order: str, layout: dict[str, tuple[int, str]]) -> NiftiHeader:
@@ -92,6 +109,7 @@ def _parse(raw: bytes, order: str, layout: dict[str, tuple[int, str]]) -> NiftiH
         pixdim=tuple(float(v) for v in read("pixdim")[1 : rank + 1]),
         data_offset=int(read("vox_offset")[0]),
         data_bytes=voxels * int(read("bitpix")[0]) // 8,
+        float_dtype=order + _FLOATS[read("datatype")[0]] if read("datatype")[0] in _FLOATS else "",
         qform_code=int(read("qform_code")[0]),
         sform_code=int(read("sform_code")[0]),
         sform=np.array(read("srow"), dtype=np.float64).reshape(3, 4),
@@ -129,6 +147,26 @@ def _uncompressed_size(path: Path) -> int:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         log.debug("%s stops after %d bytes: %s", path, size, error)
     return size
+
+
+def check_finite(path: Path, header: NiftiHeader) -> None:
+    """Look for NaN and infinity in the file itself: niftilib reads them as zero without a word.
+
+    Costs decompressing floating-point files once more, 0.3 s for 256^3 voxels.
+
+    Raises:
+        ImageError: there are some.
+    """
+    if not header.float_dtype:
+        return
+    left = header.data_bytes
+    with gzip.open(path, "rb") if _is_gzip(path) else path.open("rb") as file:
+        file.seek(header.data_offset)
+        while left > 0 and (chunk := file.read(min(CHUNK, left))):
+            left -= len(chunk)
+            values = np.frombuffer(chunk, header.float_dtype)
+            if not np.isfinite(values).all():
+                raise ImageError(f"{path.name} holds NaN or infinite voxels; replace them with a number first.")
 
 
 def check_geometry(path: Path, header: NiftiHeader) -> bool:

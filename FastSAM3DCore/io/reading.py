@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from ..errors import ImageError
 from . import nifti
+from .dicom_slices import check_complete
 
 __all__ = ["read_image"]
 
@@ -29,6 +30,8 @@ def read_image(path: Path, frame: int | None = None) -> sitk.Image:
     permissive = _check_nifti(path) if nifti.is_nifti(path) else False
     with _sform_tolerance(permissive):
         reader = _open(path)
+        if reader.GetImageIO() == "GDCMImageIO":
+            check_complete(str(path), reader)
         _choose_frame(reader, path, frame)
         try:
             image = reader.Execute()
@@ -49,6 +52,7 @@ def _check_nifti(path: Path) -> bool:
     if header is None:
         return False  # SimpleITK says what it is, or that it is nothing
     nifti.check_complete(path, header)
+    nifti.check_finite(path, header)
     return nifti.check_geometry(path, header)
 
 
