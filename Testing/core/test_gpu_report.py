@@ -1,0 +1,60 @@
+"""`Testing/gpu/run` is one command away from a GPU: its code runs here, on the CPU, with tiny sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from Testing.gpu import summary
+from Testing.gpu.floors import Ceilings, attention_floor_ms
+
+RUN = Path(__file__).parents[1] / "gpu" / "run"
+
+
+@pytest.mark.slow
+def test_a_dry_run_goes_through_every_section_and_reports_the_aims(tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
+    command = [sys.executable, str(RUN), "--dry-run", "--json", str(tmp_path / "report.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["failures"] == {}
+    assert {"correctness", "attention", "attention_training", "networks", "sam2d", "whole_scan"} <= set(report)
+    assert report["correctness"]["passed"]
+    assert all(aim["found"] is not None for aim in report["aims"].values())
+    assert "FIGURES MEAN NOTHING" in done.stdout
+    assert report["machine"]["date"][:10] in done.stdout
+
+
+def test_the_report_is_executable_and_says_what_it_needs_without_a_gpu(tmp_path: Path) -> None:
+    assert os.access(RUN, os.X_OK)
+    done = subprocess.run(
+        [sys.executable, str(RUN), "--json", str(tmp_path / "report.json")],
+        capture_output=True, text=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "--dry-run" in done.stderr
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_floors_are_the_slower_of_arithmetic_and_memory() -> None:
+    ceilings = Ceilings(tflops=800.0, gigabytes_per_second=4000.0)
+    assert ceilings.floor_ms(gflop=80.0, megabytes=0.0) == pytest.approx(0.1)
+    assert ceilings.floor_ms(gflop=0.0, megabytes=4096.0) == pytest.approx(1.0)
+    # 262 144 tokens of 6 heads of 32 channels: four arrays of 96 MB
+    assert attention_floor_ms(262144, 6, 32, 4, ceilings) == pytest.approx(1000 * 384 / 1024 / 4000)
+
+
+def test_aims_are_judged_from_the_figures_and_a_failed_section_is_not_a_success() -> None:
+    net = {"encode_ms": 0.5, "click_ms": 2.0, "encode_floor_ms": 0.2, "click_floor_ms": 0.1, "peak_mb": 300.0}
+    aims = summary.aims({"networks": {"student": net, "teacher_published_ms": 5.0}})
+    assert aims["encode of student, ms"]["reached"] is True
+    assert aims["click of student, ms"]["reached"] is False
+    assert aims["student over published teacher"]["found"] == pytest.approx(10.0)
+    assert aims["encode of default, ms"]["reached"] is None
+    assert aims["student over 2D SAM, slice by slice"]["reached"] is None
