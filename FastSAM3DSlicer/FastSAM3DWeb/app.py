@@ -105,8 +105,9 @@ class WebApp:
         self.prompting.ready.set()
         device = getattr(getattr(session, "engine", None), "device", None)
         with self.state:
+            self.state.ready = True
             self.state.device = str(device).upper() if device is not None else ""
-            self.state.model_detail = f"Model: {self.config.model}."
+            self.state.model_detail = f"Model: {Path(self.config.model).name}."
 
     async def _open_first(self) -> None:
         saved = read_saved(self.autosave.folder)

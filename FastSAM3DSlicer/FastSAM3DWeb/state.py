@@ -48,6 +48,7 @@ def set_defaults(state: Any, max_upload: int) -> None:
             "click_split": "",
             "server_ms": [0, 0, 0],
             "device": "",
+            "ready": False,
             "model_detail": "",
             "help_open": False,
             "dropping": False,

@@ -42,7 +42,7 @@ def measure(model: str, fake: bool) -> dict[str, Any]:
             app = AppPage.new(browser, front.url)
             app.center_ras = scan.center_ras
             app.open()
-            app.page.wait_for_function("() => window.trame.state.get('model_detail')", timeout=120_000)
+            app.page.wait_for_function("() => window.trame.state.get('ready')", timeout=120_000)
             rows = [click(app, scan.balls[0].center_ras, offset) for offset in offsets()]
             app.close()
     first, warm = rows[0], rows[1:]
@@ -66,7 +66,8 @@ def offsets() -> list[np.ndarray]:
 
 def click(app: AppPage, center: tuple[float, float, float], offset: np.ndarray) -> dict[str, float]:
     app.page.evaluate(
-        "() => { window.seen = null; window.addEventListener('f3d-visible', e => { window.seen = e.detail.ms; }, { once: true }); }"
+        "() => { window.seen = null;"
+        " window.addEventListener('f3d-visible', e => { window.seen = e.detail.ms; }, { once: true }); }"
     )
     app.click("Red", np.array(center) + offset)
     app.page.wait_for_function("() => window.seen !== null")

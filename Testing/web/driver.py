@@ -86,12 +86,11 @@ class AppPage:
     def wait_ready(self) -> AppPage:
         self.page.wait_for_selector(".f3d-scan", timeout=READY_MS)
         self.page.wait_for_function(
-            "() => [...document.querySelectorAll('.f3d-view[data-slice] img')].filter(i => i.naturalWidth > 100).length >= 3",
+            "() => [...document.querySelectorAll('.f3d-view[data-slice] img')]"
+            ".filter(i => i.naturalWidth > 100).length >= 3",
             timeout=READY_MS,
         )
-        self.page.wait_for_function(
-            "() => window.trame.state.get('device') !== null && !window.trame.state.get('busy')"
-        )
+        self.page.wait_for_function("() => window.trame.state.get('ready') && !window.trame.state.get('busy')")
         self.page.wait_for_timeout(700)
         return self
 
@@ -214,7 +213,8 @@ class AppPage:
         """Drag a file from outside onto the page."""
         data = list(path.read_bytes())
         transfer = self.page.evaluate_handle(
-            """([name, data]) => { const t = new DataTransfer(); t.items.add(new File([new Uint8Array(data)], name)); return t; }""",
+            "([name, data]) => { const t = new DataTransfer();"
+            " t.items.add(new File([new Uint8Array(data)], name)); return t; }",
             [path.name, data],
         )
         for event in ("dragenter", "dragover", "drop"):

@@ -47,7 +47,7 @@ def test_a_negative_click_takes_away_what_spilled_over(fresh: AppPage, phantom: 
     fresh.click("Red", center)
     whole = int((label_map(fresh, out) == 1).sum())
     fresh.tool("negative")
-    fresh.click("Red", center + [9.0, 0.0, 0.0])
+    fresh.click("Red", np.add(center, (9.0, 0.0, 0.0)))
     left = int((label_map(fresh, out) == 1).sum())
     assert 0 < left < whole
     assert [p["positive"] for p in fresh.prompts(out)] == [True, False]
@@ -77,7 +77,7 @@ def test_undo_and_redo_by_keyboard(fresh: AppPage, phantom: Phantom) -> None:
 def test_a_box_fills_one_slice(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.tool("box")
     center = np.array(phantom.balls[0].center_ras)
-    fresh.stroke("Red", [center + [15, 15, 0], center - [15, 15, 0]])
+    fresh.stroke("Red", [np.add(center, (15, 15, 0)), center - [15, 15, 0]])
     filled = np.argwhere(label_map(fresh, out) == 1)
     assert np.ptp(filled[:, 0]) == 0
     extent_mm = (np.ptp(filled, axis=0) + 1) * 1.5
@@ -88,7 +88,7 @@ def test_a_box_fills_one_slice(fresh: AppPage, phantom: Phantom, out: Path) -> N
 def test_a_scribble_adds_along_the_stroke_and_with_ctrl_takes_away(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.tool("scribble")
     center = np.array(phantom.balls[1].center_ras)
-    fresh.stroke("Green", [center - [12, 0, 0], center + [12, 0, 0]])
+    fresh.stroke("Green", [center - [12, 0, 0], np.add(center, (12, 0, 0))])
     added = int((label_map(fresh, out) == 1).sum())
     assert added > 200
     fresh.page.keyboard.down("Control")
@@ -102,7 +102,7 @@ def test_a_lasso_fills_its_inside_in_one_slice(fresh: AppPage, phantom: Phantom,
     fresh.tool("lasso")
     center = np.array(phantom.balls[0].center_ras)
     angles = np.linspace(0, 2 * np.pi, 16)
-    circle = [center + [0, 14 * np.cos(a), 14 * np.sin(a)] for a in angles]
+    circle = [np.add(center, (0, 14 * np.cos(a), 14 * np.sin(a))) for a in angles]
     fresh.stroke("Yellow", circle)
     filled = np.argwhere(label_map(fresh, out) == 1)
     assert np.ptp(filled[:, 2]) == 0
@@ -114,12 +114,12 @@ def test_paint_and_erase_change_exactly_the_stroke_and_can_be_undone(
 ) -> None:
     center = np.array(phantom.balls[0].center_ras)
     fresh.tool("paint")
-    fresh.stroke("Red", [center - [10, 0, 0], center + [10, 0, 0]])
+    fresh.stroke("Red", [center - [10, 0, 0], np.add(center, (10, 0, 0))])
     painted = int((label_map(fresh, out) == 1).sum())
     expected = (20 * 8 + np.pi * 4**2) / 1.5**2
     assert abs(painted - expected) < 0.3 * expected
     fresh.tool("erase")
-    fresh.stroke("Red", [center, center + [10, 0, 0]])
+    fresh.stroke("Red", [center, np.add(center, (10, 0, 0))])
     erased = int((label_map(fresh, out) == 1).sum())
     assert erased < painted
     fresh.action("undo")
@@ -131,7 +131,7 @@ def test_paint_and_erase_change_exactly_the_stroke_and_can_be_undone(
 def test_a_click_after_painting_keeps_what_was_painted(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     far = np.array(phantom.balls[1].center_ras)
     fresh.tool("paint")
-    fresh.stroke("Red", [far - [6, 0, 0], far + [6, 0, 0]])
+    fresh.stroke("Red", [far - [6, 0, 0], np.add(far, (6, 0, 0))])
     painted = label_map(fresh, out) == 1
     fresh.tool("positive")
     fresh.click("Red", phantom.balls[0].center_ras)

@@ -59,12 +59,13 @@ def test_a_taken_port_is_refused(phantom: Phantom) -> None:
 
 
 def test_the_command_listens_on_loopback_and_leaves_at_ctrl_c(phantom: Phantom, tmp_path: Path) -> None:
+    options = ["--port", "0", "--no-open", "--state-dir", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "FastSAM3DWeb.cli", str(phantom.path), "--port", "0", "--no-open", "--state-dir", str(tmp_path)],
+        [sys.executable, "-m", "FastSAM3DWeb.cli", str(phantom.path), *options],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )  # fmt: skip
+    )
     try:
         line = process.stdout.readline()
         assert "http://127.0.0.1:" in line

@@ -1,0 +1,113 @@
+"""Pictures of every step of the browser app: `python -m Testing.web.screenshots OUTDIR [--model M] [--scan S]`.
+
+They are the README's and the tutorial's pictures. A real browser on a real session; the scan is the sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from FastSAM3DWeb.config import WorkerConfig
+
+from Testing.web.driver import AppPage, open_browser
+from Testing.web.running import FAKE, running_front
+
+# Places in the sample head, RAS mm.
+VENTRICLE = (-17.0, -34.0, 20.0)
+OTHER_SIDE = (19.0, -34.0, 20.0)
+PUTAMEN = (26.0, 4.0, 2.0)
+CENTER = (0.0, -18.0, 22.0)
+
+
+class Album:
+    """Writes numbered pictures."""
+
+    def __init__(self, app: AppPage, folder: Path) -> None:
+        self.app, self.folder, self.number = app, folder, 0
+
+    def path(self, name: str) -> Path:
+        self.number += 1
+        return self.folder / f"{self.number:02d}-{name}.png"
+
+    def take(self, name: str) -> None:
+        """A picture of the page at rest."""
+        self.app.page.evaluate("() => document.activeElement?.blur()")
+        self.app.page.mouse.move(640, 3)
+        self.app.page.wait_for_timeout(1600)
+        self.app.page.screenshot(path=str(self.path(name)))
+
+
+def tour(app: AppPage, album: Album) -> None:
+    """Every step a newcomer and an annotator take."""
+    album.take("opened")
+    app.click("Red", VENTRICLE)
+    album.take("first-click")
+    app.tool("negative")
+    app.click("Green", np.add(VENTRICLE, (0.0, 0.0, -14.0)))
+    album.take("negative-click")
+    app.action("undo")
+    album.take("undo")
+    app.page.click("#overlay")
+    app.page.wait_for_function("() => window.trame.state.get('overlay')")
+    app.page.click("#uncertain")
+    album.take("uncertainty")
+    app.page.click("#overlay")
+    app.page.wait_for_function("() => !window.trame.state.get('overlay')")
+    app.key("m")
+    app.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
+    app.tool("box")
+    corner = (9.0, 22.0, 0.0)
+    app.stroke("Red", [np.subtract(PUTAMEN, corner), np.add(PUTAMEN, corner)], during=album.path("box"))
+    app.tool("scribble")
+    app.stroke("Green", [np.add(PUTAMEN, (0, 0, z)) for z in (-5.0, 0.0, 5.0)], during=album.path("scribble"))
+    app.tool("lasso")
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = [np.add(OTHER_SIDE, (0, 16 * np.cos(a), 9 * np.sin(a))) for a in angles]
+    app.stroke("Yellow", ring, during=album.path("lasso"))
+    album.take("two-segments")
+    app.tool("paint")
+    app.stroke("Red", [np.add(PUTAMEN, (0, y, 0)) for y in (-8.0, 0.0, 8.0)], during=album.path("paint"))
+    app.page.click("#slice-mode")
+    app.page.hover(".cell-Red")
+    app.page.click(".cell-Red .f3d-corner")
+    album.take("slice-by-slice")
+    app.page.click(".cell-Red .f3d-corner")
+    app.page.click("#slice-mode")
+    app.page.click("#download")
+    album.take("download")
+    app.key("Escape")
+    app.page.wait_for_timeout(400)
+    app.page.click("#help")
+    album.take("help")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="default", help="name or file of the weights")
+    parser.add_argument("--fake", action="store_true", help="the fake engine, where there are no weights")
+    parser.add_argument("--size", default="1280x800", help="of the window")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    width, height = (int(part) for part in arguments.size.split("x"))
+    options = {"session": FAKE} if arguments.fake else {"model": arguments.model}
+    with (
+        tempfile.TemporaryDirectory() as state,
+        running_front(Path(state), WorkerConfig(secret="", state_dir="", **options)) as front,
+        open_browser() as browser,
+    ):
+        app = AppPage.new(browser, front.url, width=width, height=height)
+        app.center_ras = np.array(CENTER)
+        app.open()
+        tour(app, Album(app, arguments.folder))
+        app.close()
+    print(f"{len(list(arguments.folder.glob('*.png')))} pictures in {arguments.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
