@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from FastSAM3DCore.errors import FastSAM3DError
 from FastSAM3DCore.protocol import SegmentationSession
+
+
+def noEngine() -> SegmentationSession:
+    """Before an engine was chosen."""
+    raise FastSAM3DError("No engine is chosen yet; choose a model first.")
 
 
 class DeferredSession:
@@ -15,7 +21,7 @@ class DeferredSession:
         opener: makes the session; called once, on the thread of the first call.
     """
 
-    def __init__(self, opener: Callable[[], SegmentationSession]):
+    def __init__(self, opener: Callable[[], SegmentationSession] = noEngine):
         self._opener = opener
         self._session: SegmentationSession | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .Controller import Controller
@@ -10,6 +12,11 @@ from .Statistics import dice
 from .ToolBox import TOOLS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+ICONS = {
+    "positiveButton": "Add",
+    "negativeButton": "Remove",
+    **{f"{tool}Button": tool.capitalize() for tool in TOOLS},
+}
 NEEDS_SEGMENT = ("lockButton", "uncertainButton", "smoothingButton", "islandsButton", "show3DButton")
 NEEDS_SLICE_MODE = ("fillButton", "acceptButton", "releaseButton")
 
@@ -24,6 +31,11 @@ class PanelState:
 
     def __init__(self, ui: Any, controller: Controller):
         self.ui, self.controller = ui, controller
+
+    def decorate(self, makeIcon: Callable[[str], Any], folder: Path) -> None:
+        """Give the tool buttons their pictures."""
+        for name, picture in ICONS.items():
+            getattr(self.ui, name).setIcon(makeIcon(str(folder / f"{picture}.png")))
 
     def show(self) -> None:
         """Buttons, toggles and numbers."""

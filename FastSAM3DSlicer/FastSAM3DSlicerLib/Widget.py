@@ -1,9 +1,10 @@
-"""The module's panel: wires the form to the `Controller`. Looks up nothing in arrays, decides nothing."""
+"""The module's panel: wires the form to the `Controller`; decides nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -27,6 +28,7 @@ from .ToolBox import TOOLS
 PUMP_MS = 20
 # Meshing takes 200 ms and more: wait until the user has stopped clicking.
 SURFACE_IDLE_MS = 700
+ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
 TOKEN_SETTING = "FastSAM3D/ServerKey"
 
 
@@ -54,10 +56,11 @@ class Panel:
         self._entered = False
         self._target: tuple[Any, ...] = ()
         self.controller = Controller(
-            slicer.mrmlScene, DeferredSession(nothingToOpen), sliceViews, self.say, self.refresh, self._onCpu
+            slicer.mrmlScene, DeferredSession(), sliceViews, self.say, self.refresh, self._onCpu
         )
         self.engine = EnginePanel(self.controller, installer)
         self.state = PanelState(self.ui, self.controller)
+        self.state.decorate(qt.QIcon, ICONS)
         settings = slicer.app.userSettings()
         self.shortcuts = Shortcuts(settings, self._makeShortcut, deleteShortcut)
         self.ui.tokenEdit.setText(str(settings.value(TOKEN_SETTING, "")))
@@ -287,8 +290,7 @@ class Panel:
 
     def openSegmentEditor(self, effect: str) -> None:
         """Hand the segment over to an effect of the Segment Editor; edits there are picked up by the next prompt."""
-        active = self.controller.logic.active
-        if active is None:
+        if (active := self.controller.logic.active) is None:
             raise FastSAM3DError(_("Choose or add a segment first."))
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
@@ -380,11 +382,6 @@ def deleteShortcut(shortcut: Any) -> None:
     shortcut.setEnabled(False)
     shortcut.setParent(None)
     shortcut.deleteLater()
-
-
-def nothingToOpen() -> Any:
-    """Before an engine was chosen."""
-    raise FastSAM3DError("No engine is chosen yet; open the FastSAM3D module first.")
 
 
 def sliceViews() -> list[tuple[Any, Any]]:
