@@ -44,6 +44,7 @@ class HeadlessScene:
         self.scene.SetDataIOManager(self.dataManager)
         self.logics = {}
         for name, logic in (
+            ("Colors", slicer.vtkMRMLColorLogic()),
             ("Volumes", slicer.vtkSlicerVolumesLogic()),
             ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic()),
             ("Markups", slicer.vtkSlicerMarkupsLogic()),

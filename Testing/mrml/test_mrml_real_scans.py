@@ -19,6 +19,7 @@ from FastSAM3DCore import Volume, open_session
 from FastSAM3DCore.errors import WeightsError
 from FastSAM3DCore.evaluate.clicks import next_click
 from FastSAM3DCore.evaluate.metrics import dice
+from FastSAM3DCore.session import LocalSession
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import whole
 
@@ -81,21 +82,46 @@ def run(headless, node, truth, session):
     return logic, rows
 
 
-def test_points_through_the_scene_are_the_same_as_points_given_to_the_engine(headless, case):
+def fakeSession():
+    return FakeSession(radius=9.5)
+
+
+def toySession():
+    """The real session and engine, with a network that needs no weights."""
+    import torch
+
+    from FastSAM3DCore.engine import Engine
+    from Testing.core.toy_model import ToyModel
+
+    return LocalSession(Engine(ToyModel(), torch.device("cpu")))
+
+
+@pytest.mark.parametrize("newSession", [fakeSession, toySession])
+def test_points_through_the_scene_are_the_same_as_points_given_to_the_engine(headless, case, newSession):
     node, truth, _ = case
-    logic, _ = run(headless, node, truth, FakeSession(radius=9.5))
-    assert np.array_equal(whole(logic), logic.link.session.mask())
-    assert np.array_equal(whole(logic), replayed(FakeSession(radius=9.5), volumeFromNode(node), logic.prompts))
+    logic, rows = run(headless, node, truth, newSession())
+    final = whole(logic)
+    assert final.any()
+    assert np.array_equal(final, logic.link.session.mask())
+    assert np.array_equal(final, replayed(newSession(), volumeFromNode(node), logic.prompts))
+    for _ in rows:
+        logic.undo()
+        assert np.array_equal(whole(logic), logic.link.session.mask())
+    assert not whole(logic).any()
+    for _ in rows:
+        logic.redo()
+    assert np.array_equal(whole(logic), final)
+    assert np.array_equal(logic.link.session.mask(), final)
     first = logic.prompts[0].point_ijk
     assert truth[tuple(round(v) for v in reversed(first))]
     back = pointsToIjk(node, transformPoints(ijkToWorld(node), [first]))[0]
     assert back == pytest.approx(first, abs=1e-4)
 
 
-def test_a_scripted_session_with_the_bundled_model(headless, case, capsys):
+def test_a_scripted_session_with_the_bundled_model(headless, case, capfd):
     node, truth, structure = case
     logic, rows = run(headless, node, truth, defaultSession())
-    with capsys.disabled():
+    with capfd.disabled():
         print(f"\n{node.GetName()} ({structure}, {int(truth.sum())} voxels)")
         for n, (positive, score, milliseconds) in enumerate(rows, 1):
             print(f"  click {n} {'+' if positive else '-'}  Dice {score:.3f}  {milliseconds:7.0f} ms")
