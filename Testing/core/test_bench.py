@@ -163,7 +163,8 @@ def test_a_chart_of_partial_figures_is_drawn(tmp_path: Path) -> None:
         "encode": {"ours_ms": 1.0, "plain_ms": None, "teacher_published_ms": None, "sam2d_slices_ms": 500.0},
         "click": {"ours_ms": 1.0, "plain_ms": None}, "default": {"encode_ms": 2.0, "click_ms": 1.0},
         "end_to_end": {
-            "scan": [8, 8, 8], "first_click_ms": 9.0, "warm_click_ms": 2.0, "split_ms": {}, "first_split_ms": {"crop": 4.0},
+            "scan": [8, 8, 8], "first_click_ms": 9.0, "warm_click_ms": 2.0,
+            "split_ms": {}, "first_split_ms": {"crop": 4.0},
         },
         "attention": [
             {"tokens": 64, "dense_ms": None, "sparse_ms": 1.0}, {"tokens": 512, "dense_ms": 2.0, "sparse_ms": 1.5},
