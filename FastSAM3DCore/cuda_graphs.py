@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Capture", "GraphedModule", "Recording", "capture_cuda_graph", "pad_prompts"]
+__all__ = ["Capture", "GraphedModule", "Recording", "capture_cuda_graph", "map_tensors", "pad_prompts"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class GraphedModule:
                 for buffer, leaf in zip(entry.buffers, leaves, strict=True):
                     buffer.copy_(leaf, non_blocking=True)
                 entry.recording.replay()
-                return _map(entry.recording.outputs, torch.clone)
+                return map_tensors(entry.recording.outputs, torch.clone)
 
     def _entry(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry | None:
         """The recording for these shapes, made now if need be; None if they have to run eagerly."""
@@ -163,7 +163,7 @@ class GraphedModule:
             return buffer
 
         try:
-            recording = self._capture(self._function, _map(args, fixed), _map(kwargs, fixed))
+            recording = self._capture(self._function, map_tensors(args, fixed), map_tensors(kwargs, fixed))
         except torch.OutOfMemoryError:
             # Recordings hold memory that an eager call may need; a later call may have room again.
             logger.warning(
@@ -212,16 +212,16 @@ def pad_prompts(coords: Tensor, labels: Tensor, multiple: int = 8) -> tuple[Tens
     return padded, torch.nn.functional.pad(labels, (0, missing), value=-1)
 
 
-def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The same structure with every tensor changed."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
-        return {key: _map(item, change) for key, item in value.items()}
+        return {key: map_tensors(item, change) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map(item, change) for item in value))
+        return type(value)(*(map_tensors(item, change) for item in value))
     if isinstance(value, (list, tuple)):
-        return type(value)(_map(item, change) for item in value)
+        return type(value)(map_tensors(item, change) for item in value)
     return value
 
 
@@ -233,7 +233,7 @@ def _autocast(device: torch.device) -> Hashable:
 
 
 def _to(value: Any, device: torch.device) -> Any:
-    return _map(value, lambda tensor: tensor.to(device, non_blocking=True))
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def _signature(value: Any, leaves: list[Tensor]) -> Hashable:

@@ -1,0 +1,165 @@
+"""A network that stays usable when its device runs out of memory: less at a time, then the CPU, with a notice.
+
+    model = DeviceModel(load_model("default", "cuda"), torch.device("cuda"))
+    embedding = model.encode(image)      # recorded as a CUDA graph; out of memory never reaches the caller
+
+It has the calls and traits of `PromptableModel`, so an engine can use it in place of the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .cuda_graphs import Capture, GraphedModule, map_tensors
+from .modeling.interface import Embedding, ModelTraits
+
+__all__ = ["DeviceModel", "is_out_of_memory"]
+
+logger = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
+
+
+class DeviceModel:
+    """Runs a network on a device; when memory runs out, frees what it can, shares the batch out, or moves to the CPU.
+
+    Args:
+        model: a `PromptableModel` that is a torch module, in evaluation mode on `device`. It is left where it is:
+            other sessions may share it.
+        device: where to compute.
+        release: called before a second attempt; frees what the caller can spare (cached embeddings).
+        notify: told in one sentence when work moves to the CPU; a warning in the log by default.
+        capture: as for `GraphedModule`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        *,
+        release: Callable[[], None] = lambda: None,
+        notify: Callable[[str], None] = logger.warning,
+        capture: Capture | None = None,
+    ) -> None:
+        network: Any = model  # `encode` and `decode` are not part of nn.Module's type
+        self._model = network
+        self._device = device
+        self._release = release
+        self._notify = notify
+        self._encode = GraphedModule(network.encode, device, capture=capture)
+        self._decode = GraphedModule(network.decode, device, capture=capture)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the next call computes and its results are."""
+        return self._device
+
+    @property
+    def traits(self) -> ModelTraits:
+        """The network's traits."""
+        traits: ModelTraits = self._model.traits
+        return traits
+
+    def encode(self, image: Tensor) -> Embedding:
+        """Embed crops (B, 1, D, H, W) from any device; see `PromptableModel.encode`."""
+        return self._attempt(lambda part: self._encode(part), lambda part: self._encode_on_cpu(part), image)
+
+    def decode(
+        self,
+        embedding: Embedding,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_logits: Tensor | None,
+        multimask: bool = False,
+        *,
+        boxes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer prompts; arguments from any device, also an embedding made before work moved to the CPU."""
+        arguments = (embedding, point_coords, point_labels, mask_logits)
+        options: dict[str, Any] = {} if boxes is None else {"boxes": boxes}
+
+        def run(part: tuple[Any, ...]) -> Any:
+            return self._decode(*part, multimask, **options)
+
+        def run_on_cpu(part: tuple[Any, ...]) -> Any:
+            moved = map_tensors((part, options), lambda tensor: tensor.to(CPU))
+            return self._decode(*moved[0], multimask, **moved[1])
+
+        answer: tuple[Tensor, Tensor] = self._attempt(run, run_on_cpu, arguments, divisible=False)
+        return answer
+
+    def _encode_on_cpu(self, image: Tensor) -> Any:
+        return self._encode(image.to(CPU))
+
+    def _attempt(
+        self, run: Callable[[Any], Any], run_on_cpu: Callable[[Any], Any], value: Any, *, divisible: bool = True
+    ) -> Any:
+        """Try as it is, with memory freed, in halves, and on the CPU, in that order."""
+        if self._device == CPU:
+            return run_on_cpu(value)
+        for attempt in range(2):
+            try:
+                return run(value)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.info("%s ran out of memory (attempt %d): %s", self._device, attempt + 1, error)
+            # Outside the handler: the traceback it holds would keep the failed call's tensors alive.
+            self._free()
+        if divisible and value.shape[0] > 1:
+            half = value.shape[0] // 2
+            parts = [self._attempt(run, run_on_cpu, part) for part in (value[:half], value[half:])]
+            return _joined([map_tensors(part, lambda tensor: tensor.to(self._device)) for part in parts])
+        self._move_to_cpu()
+        return run_on_cpu(value)
+
+    def _free(self) -> None:
+        self._encode.clear()
+        self._decode.clear()
+        self._release()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self._device.type == "mps":
+            torch.mps.empty_cache()
+
+    def _move_to_cpu(self) -> None:
+        """Continue with a copy of the network in main memory."""
+        if self._device == CPU:
+            return
+        self._notify(f"{self._device} has too little free memory; continuing on the CPU, more slowly.")
+        self._model, self._device = copy_to_cpu(self._model), CPU
+        self._encode = GraphedModule(self._model.encode, CPU)
+        self._decode = GraphedModule(self._model.decode, CPU)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a device ran out of memory; MPS says so only in words."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+def copy_to_cpu(model: nn.Module) -> nn.Module:
+    """A copy of a network in main memory that takes no memory on the device, not even in passing."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    copies: dict[int, Any] = {}
+    for _, tensor in tensors:
+        moved = tensor.detach().to(CPU, copy=True)
+        copies[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+    return copy.deepcopy(model, copies)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Results for parts of a batch as one, along the batch axis; dicts and tuples by their members."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts)
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(_joined(list(members)) for members in zip(*parts, strict=True))
+    return first
