@@ -10,14 +10,14 @@ import numpy as np
 import slicer
 
 from FastSAM3DCore.errors import PromptError
-from FastSAM3DCore.prompts import MaskPrompt
+from FastSAM3DCore.prompts import MaskPrompt, Prompt
 from FastSAM3DCore.types import VoxelBox
 
 from . import PromptStore
 from .EditMask import EditRules
 from .History import SegmentLog, Step
 from .SegmentImage import BINARY, SegmentImage, Snapshot
-from .SegmentState import SegmentState, handEdit
+from .SegmentState import FoundEdit, SegmentState, handEdit
 from .SegmentWriter import Changes, SegmentWriter
 from .SessionLink import HandEdit, Want
 from .VolumeBridge import frameIndex, ijkToWorld, imageKey, nodeToWorld, shapeIjk, volumeFromNode
@@ -31,6 +31,7 @@ class Edit:
 
     change: tuple[str, Snapshot]
     voxels: HandEdit
+    found: FoundEdit
 
 
 class ActiveSegment:
@@ -94,6 +95,10 @@ class ActiveSegment:
         self._state = SegmentState(image)
         self._findLog()
 
+    def isSame(self, other: ActiveSegment) -> bool:
+        """Whether another one stands for the same segment, time point and volume."""
+        return self.volumeNode is other.volumeNode and self.node is other.node and self.key == other.key
+
     def exists(self, scene: Any) -> bool:
         """Whether volume, segmentation and segment are all still there."""
         return (
@@ -135,7 +140,7 @@ class ActiveSegment:
         )
 
     def findEdit(self) -> Edit | None:
-        """What was changed by hand since the last prompt; it counts as known afterwards."""
+        """What was changed by hand since the last prompt; found again until it is adopted."""
         if self._seeded or self._state is None:
             return None
         image = self.image()
@@ -143,13 +148,18 @@ class ActiveSegment:
         found = self._state.edited(image)
         if found is None:
             return None
-        native, before = found
-        self._state.adopt(image)
-        return Edit((self.segmentId, before), handEdit(image, native, before, shapeIjk(self.volumeNode)))
+        voxels = handEdit(image, found, shapeIjk(self.volumeNode))
+        return Edit((self.segmentId, found.before), voxels, found)
 
-    def maskPrompt(self) -> MaskPrompt:
-        """The segment as it is, as a prompt."""
-        return MaskPrompt.from_mask(max((p.id for p in self.log.prompts), default=0) + 1, self._dense()())
+    def adopt(self, edit: Edit) -> None:
+        """The session knows of the edit now."""
+        if self._state is not None:
+            self._state.adopt(edit.found)
+
+    def maskPrompt(self, after: tuple[Prompt, ...] | None = None) -> MaskPrompt:
+        """The segment as it is, as a prompt that follows a log (its own by default)."""
+        log = self.log.prompts if after is None else after
+        return MaskPrompt.from_mask(max((p.id for p in log), default=0) + 1, self._dense()())
 
     def step(self, title: str, changes: Changes, before: SegmentLog, after: SegmentLog, session: str) -> Step:
         return Step(title, *self.key, changes, before, after, session)

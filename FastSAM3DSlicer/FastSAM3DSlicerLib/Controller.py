@@ -18,6 +18,7 @@ from .SessionRunner import Request, SessionRunner
 from .SliceReview import SliceReview
 from .ToolBox import NONE, ToolBox, Views
 from .Uncertainty import UncertaintyOverlay
+from .VolumeBridge import sizeNote
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Controller:
         self.review = SliceReview(self.logic)
         self.overlay = UncertaintyOverlay(scene)
         self.overlayOn = False
+        self._fellBack = False
         self._thresholdWanted: float | None = None
         self._thresholdRunning: float | None = None
 
@@ -96,10 +98,8 @@ class Controller:
     def useSession(self, session: DeferredSession, model: dict[str, str]) -> None:
         """Another model, device or server; the log of the segment goes with it."""
         self.runner.cancel()
-        old, self.session = self.session, session
-        self.logic.setSession(session)
-        self.logic.model = model
-        old.close()
+        self._fellBack = False
+        self._swapSession(session, model)
 
     def select(self, volumeNode: Any, segmentationNode: Any, segmentId: str) -> bool:
         """Work on this; says what is wrong with it and returns False if it cannot be."""
@@ -112,7 +112,7 @@ class Controller:
             self._retarget()
             return False
         self._retarget()
-        self.say(self.target())
+        self.say(" ".join(filter(None, (self.target(), sizeNote(volumeNode)))))
         return True
 
     def newSegmentation(self, volumeNode: Any) -> Any:
@@ -176,6 +176,17 @@ class Controller:
         if not waiting:
             self.submit(self._prepareThreshold, lambda _: self._thresholdDone())
 
+    def actions(self) -> dict[str, Callable[[], None]]:
+        """What keys can do without a panel, by the names of `Shortcuts.DEFAULTS`."""
+        return {
+            "sign": self.toggleSign,
+            "undo": self.undo,
+            "redo": self.redo,
+            "reset": self.reset,
+            "uncertain": self.goToUncertain,
+            "accept": self.acceptSlice,
+        }
+
     def toggleSign(self) -> None:
         """Between adding and removing, with the same tool."""
         self.tools.use(self.tools.tool, not self.tools.positive)
@@ -183,6 +194,8 @@ class Controller:
     def useTool(self, tool: str) -> None:
         """Pick a tool up; the one in hand is put down instead."""
         self.tools.use(NONE if tool == self.tools.tool else tool)
+        if self.tools.tool != NONE and not self.session.isOpen and not self.runner.busy:
+            self.submit(self.logic.prepareReady)  # so that the first click is as quick as the others
 
     def setLocked(self, locked: bool) -> None:
         """Protect the active segment, or release it."""
@@ -228,6 +241,12 @@ class Controller:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _swapSession(self, session: DeferredSession, model: dict[str, str]) -> None:
+        old, self.session = self.session, session
+        self.logic.setSession(session)
+        self.logic.model = model
+        self.runner.afterwards(old.close)
+
     def _sharedEditorNode(self) -> Any:
         """The Segment Editor's settings for our segmentation: its masks count here as well."""
         for n in range(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode")):
@@ -259,9 +278,9 @@ class Controller:
         self.onChanged()
 
     def _onError(self, error: BaseException, request: Request) -> None:
-        if isinstance(error, DeviceError) and self._fallback is not None:
-            make, self._fallback = self._fallback, None
-            self.useSession(make(), self.logic.model)
+        if isinstance(error, DeviceError) and self._fallback is not None and not self._fellBack:
+            self._fellBack = True
+            self._swapSession(self._fallback(), self.logic.model)  # what waits goes on there
             self.say(f"{error} Continuing on the CPU.")
             self.runner.again(request)
             return

@@ -53,6 +53,11 @@ class EnginePanel:
         remote = len(self._engine) > 2 and bool(self._engine[2])
         return remote or self.installer.ensure(again)
 
+    def resume(self) -> None:
+        """Go on with an installation that had to restart Slicer."""
+        if self.installer.resuming:
+            self.ready(again=True)
+
     def test(self, found: Callable[[str], None]) -> None:
         """Load the model or reach the server on the worker, and tell what was found."""
         if not self.ready(again=True):

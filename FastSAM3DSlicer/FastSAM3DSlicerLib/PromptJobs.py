@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,52 +13,16 @@ from FastSAM3DCore.types import MaskUpdate, VoxelBox
 
 from .ActiveSegment import ActiveSegment
 from .EditMask import EditRules
-from .History import History, SegmentLog, Step
+from .History import SegmentLog, Step
 from .Job import Job
+from .PromptResults import PromptResults
 from .Prompts import boxPrompt, lassoPrompt, pointPrompt, scribblePrompt
-from .SegmentWriter import Changes
 from .SessionLink import Action, Answer, SessionLink
-from .Surfaces import Surfaces
 from .VolumeBridge import checkVolume, imageKey
 
-Nothing = Callable[..., None]
 
-
-def ignore(*_: Any) -> None:
-    """The callback of somebody who does not listen."""
-
-
-class PromptJobs:
-    """The prompts of `SegmentationLogic` as jobs, for front ends that must stay responsive.
-
-    Args:
-        scene: the vtkMRMLScene; no other scene is touched.
-        session: any implementation of `SegmentationSession`.
-
-    Attributes:
-        surfaces: meshed again by `surfaces.refresh()`, for when the user pauses.
-        rules: overlap policy, Segment Editor masks, slice limit.
-        onUpdate: called with the `MaskUpdate` written (its box is what changed in the segment).
-        onStatus: called with one line of text for the user.
-        beforeWrite: called right before a segment changes (a Segment Editor effect saves its undo state here).
-        wantProbability: keep `probability` up to date for an overlay; costs a copy per prompt.
-        model: name and sha256 of the model, stored with each segment.
-    """
-
-    def __init__(self, scene: Any, session: SegmentationSession):
-        self.scene = scene
-        self.link = SessionLink(session)
-        self.rules = EditRules()
-        self.history = History()
-        self.surfaces = Surfaces()
-        self.onUpdate: Nothing = ignore
-        self.onStatus: Nothing = ignore
-        self.beforeWrite: Nothing = ignore
-        self.wantProbability = False
-        self.probability: tuple[VoxelBox, np.ndarray] | None = None
-        self.model: dict[str, str] = {}
-        self.volumeNode: Any = None
-        self.active: ActiveSegment | None = None
+class PromptJobs(PromptResults):
+    """The prompts of `SegmentationLogic` as jobs, for front ends that must stay responsive."""
 
     # -- what to work on -----------------------------------------------------------------------------
 
@@ -88,6 +51,8 @@ class PromptJobs:
         """
         checkVolume(self.volumeNode)
         active = ActiveSegment(self.volumeNode, segmentationNode, segmentId)
+        if self.active is not None and self.active.isSame(active):
+            return
         active.activate()
         self.active = active
         self.probability = None
@@ -169,6 +134,12 @@ class PromptJobs:
 
         return Job("fill slice", call, lambda answer: self._apply(active, answer, "fill slice", "none"), self._drop)
 
+    def prepareReady(self) -> Job:
+        """Load the engine, the scan and the log ahead of the first prompt; changes nothing."""
+        want = self._ready().want()
+        nothing = MaskUpdate(VoxelBox.empty(), np.zeros((0, 0, 0), np.uint8))
+        return Job("getting ready", lambda: self.link.ensure(want), lambda _: nothing, self._drop)
+
     def prepareProbe(self) -> Job:
         """Fetch the probability without asking anything new; changes nothing."""
         active = self._ready()
@@ -234,6 +205,7 @@ class PromptJobs:
 
         def apply(answer: Answer) -> MaskUpdate:
             if edit is not None and self.active is active:
+                active.adopt(edit)
                 before = SegmentLog(answer.base, want.threshold)
                 after = SegmentLog(answer.beforePrompt, want.threshold)
                 self.history.push(active.step("hand edit", [edit.change], before, after, "step"))
@@ -241,75 +213,6 @@ class PromptJobs:
             return self._apply(active, answer, title, session, write=write)
 
         return Job(title, call, apply, self._drop)
-
-    def _apply(
-        self,
-        active: ActiveSegment,
-        answer: Answer,
-        title: str,
-        session: str,
-        threshold: float | None = None,
-        write: Any = None,
-    ) -> MaskUpdate:
-        if self.active is not active or not active.exists(self.scene):
-            self.link.forget()
-            raise PromptError("The segment or volume was changed or removed meanwhile; the answer was not written.")
-        before = SegmentLog(answer.beforePrompt, active.log.threshold)
-        self.beforeWrite()
-        with self.surfaces.kept(active.node) as touched:
-            if write is None:
-                box, changes = active.writer(self.rules).write(answer.box, answer.mask)
-            else:
-                changes = write(active, answer)
-                box = active.boxOf(changes)
-            touched.update(segmentId for segmentId, _ in changes)
-        log = SegmentLog(answer.prompts, active.log.threshold if threshold is None else threshold)
-        self._remember(active.step(title, changes, before, log, session))
-        active.settle(log, box, self.model)
-        if answer.probability is not None:
-            self.probability = (self.link.reach, answer.probability)
-        return self._tell(active, box, answer.update.prompt_id, title)
-
-    def _remember(self, step: Step) -> None:
-        last = self.history.undoSteps[-1] if self.history.undoSteps else None
-        if last is not None and step.title == last.title == "threshold" and step.segmentId == last.segmentId:
-            last.changes += step.changes
-            last.after = step.after
-            self.history.redoSteps.clear()
-        elif step.changes or step.before.prompts != step.after.prompts:
-            self.history.push(step)
-
-    def _turned(self, active: ActiveSegment, step: Step, redo: bool) -> MaskUpdate:
-        if self.active is not active or not active.exists(self.scene):
-            self.link.forget()
-            raise PromptError("The segment or volume was changed or removed meanwhile; nothing was undone.")
-        self.beforeWrite()
-        with self.surfaces.kept(active.node) as touched:
-            changes: Changes = active.writer(self.rules).swap(step.changes)
-            touched.update(segmentId for segmentId, _ in changes)
-        self.history.turn(step, changes, redo)
-        box = active.boxOf(changes)
-        active.settle(step.after if redo else step.before, box, self.model)
-        return self._tell(active, box, None, "redo" if redo else "undo")
-
-    def _tell(self, active: ActiveSegment, box: VoxelBox, promptId: int | None, title: str) -> MaskUpdate:
-        content = active.image().read(box).astype(np.uint8)
-        update = MaskUpdate(box, content, prompt_id=promptId)
-        self.onUpdate(update)
-        self.onStatus(active.describe(title))
-        return update
-
-    def _pickUpEdit(self) -> None:
-        """A hand edit made since the last prompt becomes the step that undo takes back first."""
-        if self.active is None or not self.active.exists(self.scene):
-            return
-        edit = self.active.findEdit()
-        if edit is not None:
-            before = self.active.log
-            after = SegmentLog((*before.prompts, self.active.maskPrompt()), before.threshold)
-            self.history.push(self.active.step("hand edit", [edit.change], before, after, "reload"))
-            self.active.settle(after, None, self.model)
-            self.link.forget()
 
     def _activateFor(self, step: Step) -> ActiveSegment:
         """Undo may reach back to a segment that is not active any more: work on that one again."""
@@ -320,7 +223,3 @@ class PromptJobs:
         if self.active is None or self.active.key != (step.segmentationId, step.segmentId, step.frame):
             self.setSegment(node, step.segmentId)
         return self._ready()
-
-    def _drop(self) -> None:
-        """A job was cancelled after the session had answered: load the log again before the next prompt."""
-        self.link.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,15 @@ from .Resampling import sampleNearest, shiftBox
 from .SegmentImage import SegmentImage, Snapshot
 from .SegmentWriter import boundsOf
 from .SessionLink import HandEdit
+
+
+@dataclass(frozen=True, eq=False)
+class FoundEdit:
+    """A hand edit in the labelmap's own voxels: where, what was there before, and what is there now."""
+
+    box: VoxelBox
+    before: Snapshot
+    after: np.ndarray
 
 
 class SegmentState:
@@ -51,8 +61,8 @@ class SegmentState:
             self._content[cut] = new
         self._stamp = image.stamp
 
-    def edited(self, image: SegmentImage) -> tuple[VoxelBox, Snapshot] | None:
-        """What was edited since, in the labelmap's own voxels, with the content it had before; None if nothing."""
+    def edited(self, image: SegmentImage) -> FoundEdit | None:
+        """What was edited since, with the content before and after; None if nothing. `adopt` makes it known."""
         if image.stamp == self._stamp:
             return None
         now, box = image.ownContent(), image.box
@@ -64,11 +74,14 @@ class SegmentState:
             self._stamp = image.stamp
             return None
         cut = shiftBox(different, -np.array(around.lower)).slices_kji
-        return different, Snapshot.of(different, before[cut], self._imageToLocal)
+        return FoundEdit(different, Snapshot.of(different, before[cut], self._imageToLocal), after[cut].copy())
 
-    def adopt(self, image: SegmentImage) -> None:
-        """Whatever the segment holds now is what it should hold."""
-        self._take(image)
+    def adopt(self, edit: FoundEdit) -> None:
+        """An edit that was found is what the segment should hold; edits made since then are still found."""
+        around = self._box.union(edit.box)
+        self._content, self._box = self._over(around).copy(), around
+        self._content[shiftBox(edit.box, -np.array(around.lower)).slices_kji] = edit.after
+        self._counts = _perSlice(self._content)
 
     def _over(self, box: VoxelBox) -> np.ndarray:
         return self._content if box == self._box else _placed(self._content, self._box, box)
@@ -81,11 +94,12 @@ class SegmentState:
         self._stamp: Any = image.stamp
 
 
-def handEdit(image: SegmentImage, native: VoxelBox, before: Snapshot, shape: tuple[int, int, int]) -> HandEdit:
+def handEdit(image: SegmentImage, edit: FoundEdit, shape: tuple[int, int, int]) -> HandEdit:
     """An edit found in the labelmap's grid, as voxels of the scan."""
+    native = edit.box
     box = image.voxelBox(native).intersect(VoxelBox((0, 0, 0), shape))
     now = image.read(box)
-    then = sampleNearest(before.content(), native, np.linalg.inv(image.voxelFromImage), box)
+    then = sampleNearest(edit.before.content(), native, np.linalg.inv(image.voxelFromImage), box)
     inside = sampleNearest(np.ones(native.shape_ijk[::-1], bool), native, np.linalg.inv(image.voxelFromImage), box)
     return HandEdit(box, inside & (now != then), now)
 

@@ -84,6 +84,10 @@ class SessionRunner:
         """Put a request back at the front of the queue."""
         self._waiting.appendleft(request)
 
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """Run something on the worker when its current call has ended."""
+        self._executor.submit(call)
+
     def cancel(self) -> None:
         """Forget what waits, and the answer of what runs."""
         waiting, self._waiting = list(self._waiting), deque()

@@ -9,8 +9,6 @@ from FastSAM3DCore.errors import FastSAM3DError
 
 from .Shortcuts import DEFAULTS, Shortcuts
 
-ITEM_ENABLED = 32  # Qt.ItemIsEnabled: shown, neither selected nor edited
-
 
 class ShortcutTable:
     """Fills a two-column table and takes over what the user types into it.
@@ -18,7 +16,7 @@ class ShortcutTable:
     Args:
         table: a QTableWidget.
         shortcuts: the keys.
-        makeItem: makes a table item of a text.
+        makeItem: makes a table item of a text that can be edited, or cannot.
         normalised: the key sequence that a text means, empty if it means none.
         say: shows one line to the user.
     """
@@ -27,7 +25,7 @@ class ShortcutTable:
         self,
         table: Any,
         shortcuts: Shortcuts,
-        makeItem: Callable[[str], Any],
+        makeItem: Callable[[str, bool], Any],
         normalised: Callable[[str], str],
         say: Callable[[str], None],
     ):
@@ -42,10 +40,8 @@ class ShortcutTable:
         self._filling = True
         self._table.setRowCount(len(DEFAULTS))
         for row, (action, (_key, text)) in enumerate(DEFAULTS.items()):
-            name = self._makeItem(text)
-            name.setFlags(type(name.flags())(ITEM_ENABLED))
-            self._table.setItem(row, 0, name)
-            self._table.setItem(row, 1, self._makeItem(self._shortcuts.key(action)))
+            self._table.setItem(row, 0, self._makeItem(text, False))
+            self._table.setItem(row, 1, self._makeItem(self._shortcuts.key(action), True))
         self._filling = False
 
     def restoreDefaults(self) -> None:

@@ -18,6 +18,8 @@ from FastSAM3DCore.types import Volume, VoxelBox
 
 # A face of a box that lies this close to a voxel border counts as on it: markups round to float32.
 EDGE_TOLERANCE = 1e-3
+# Scans with voxels outside this range, or more of them, are rarely what was meant to be loaded.
+FINE_MM, COARSE_MM, HUGE_GIGAVOXELS = 0.1, 15.0, 0.5
 
 
 def arrayFromMatrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
@@ -88,6 +90,18 @@ def shapeIjk(volumeNode: Any) -> tuple[int, int, int]:
     """Voxels along i, j, k."""
     i, j, k = volumeNode.GetImageData().GetDimensions()
     return (i, j, k)
+
+
+def sizeNote(volumeNode: Any) -> str:
+    """A warning about a scan of unusual resolution or size, empty for the usual ones."""
+    spacing = np.linalg.norm(ijkToWorld(volumeNode)[:3, :3], axis=0)
+    gigavoxels = float(np.prod(np.array(shapeIjk(volumeNode), dtype=float))) / 1e9
+    if gigavoxels > HUGE_GIGAVOXELS:
+        return f"This scan is very large ({gigavoxels:.1f} billion voxels): crop it if prompts are slow."
+    if spacing.min() < FINE_MM or spacing.max() > COARSE_MM:
+        text = " x ".join(f"{s:.3g}" for s in spacing)
+        return f"Its voxels are {text} mm, far from usual scans; check the spacing if results are poor."
+    return ""
 
 
 def voxels(volumeNode: Any) -> np.ndarray:

@@ -65,7 +65,7 @@ class Panel:
         self.shortcuts = Shortcuts(settings, self._makeShortcut, deleteShortcut)
         self.ui.tokenEdit.setText(str(settings.value(TOKEN_SETTING, "")))
         self._fillModels()
-        self.keys = ShortcutTable(self.ui.shortcutsTable, self.shortcuts, qt.QTableWidgetItem, normalisedKey, self.say)
+        self.keys = ShortcutTable(self.ui.shortcutsTable, self.shortcuts, tableItem, normalisedKey, self.say)
         self.ui.shortcutsTable.setHorizontalHeaderLabels([_("Action"), _("Key")])
         self._connect()
         self._timer = qt.QTimer()
@@ -86,7 +86,7 @@ class Panel:
         self.shortcuts.enable(self._actions())
         self._timer.start()
         self.refresh()
-        self.say(self.controller.target())
+        self.guarded(self.engine.resume)
 
     def exit(self) -> None:
         """The user went to another module: keys and tools are Slicer's again."""
@@ -229,18 +229,8 @@ class Panel:
         ui.tokenEdit.editingFinished.connect(self._onToken)
 
     def _actions(self) -> dict[str, Callable[[], None]]:
-        c = self.controller
-        actions = {
-            **{tool: (lambda tool=tool: self.useTool(tool)) for tool in TOOLS},
-            "sign": c.toggleSign,
-            "next": self.nextSegment,
-            "undo": c.undo,
-            "redo": c.redo,
-            "reset": c.reset,
-            "uncertain": c.goToUncertain,
-            "accept": c.acceptSlice,
-            "cancel": self.cancel,
-        }
+        tools = {tool: (lambda tool=tool: self.useTool(tool)) for tool in TOOLS}
+        actions = {**self.controller.actions(), **tools, "next": self.nextSegment, "cancel": self.cancel}
         return {name: (lambda action=action: self.guarded(action)) for name, action in actions.items()}
 
     def guarded(self, action: Callable[[], Any]) -> None:
@@ -375,6 +365,14 @@ class Panel:
 def normalisedKey(text: str) -> str:
     """The key sequence that a text means; empty if it means none."""
     return qt.QKeySequence(text).toString()
+
+
+def tableItem(text: str, editable: bool) -> Any:
+    """A cell of the shortcut table."""
+    item = qt.QTableWidgetItem(text)
+    if not editable:
+        item.setFlags(qt.Qt.ItemIsEnabled)
+    return item
 
 
 def deleteShortcut(shortcut: Any) -> None:

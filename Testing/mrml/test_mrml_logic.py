@@ -331,3 +331,67 @@ def test_no_surface_is_made_for_somebody_who_shows_none(logic, at):
     logic.addPoint(at(20, 25, 15))
     assert not logic.surfaces.stale
     assert logic.active.segment.GetRepresentation(SURFACE) is None
+
+
+def test_a_hand_edit_found_by_a_refused_prompt_is_still_told_to_the_session(logic, at):
+    logic.addPoint(at(25, 25, 15))
+    edited = whole(logic)
+    edited[1:3, 1:3, 1:3] = 1
+    setWhole(logic, logic.active.segmentId, edited)
+    with pytest.raises(PromptError):
+        logic.removePrompt(7)
+    job = logic.preparePoint(at(30, 25, 15))
+    job.call()
+    job.drop()  # cancelled
+    logic.addPoint(at(45, 25, 15))
+    assert np.array_equal(whole(logic), logic.link.session.mask())
+    assert [p.kind for p in logic.prompts] == ["point", "mask", "point"]
+
+
+def test_an_edit_made_while_the_engine_computes_is_kept_and_continued_from(logic, at):
+    logic.addPoint(at(20, 25, 15))
+    job = logic.preparePoint(at(26, 25, 15))
+    answer = job.call()
+    edited = whole(logic)
+    edited[15, 25, 28] = 1 - edited[15, 25, 28]  # inside the coming answer
+    edited[2:5, 2:5, 2:5] = 1  # far away from it
+    setWhole(logic, logic.active.segmentId, edited)
+    job.apply(answer)
+    after = whole(logic)
+    assert after[2:5, 2:5, 2:5].all()
+    assert after[15, 25, 28] == edited[15, 25, 28]
+    assert after[15, 25, 31]
+    logic.addPoint(at(45, 25, 15))
+    assert np.array_equal(whole(logic), logic.link.session.mask())
+    assert whole(logic)[2:5, 2:5, 2:5].all()
+    logic.undo()
+    assert np.array_equal(whole(logic), after)
+    logic.undo()
+    assert np.array_equal(whole(logic), edited)
+    logic.undo()
+    assert not whole(logic)[2:5, 2:5, 2:5].any()
+    logic.redo()
+    logic.redo()
+    assert np.array_equal(whole(logic), after)
+
+
+def test_choosing_the_active_segment_again_changes_nothing(logic, at):
+    logic.addPoint(at(20, 25, 15))
+    job = logic.preparePoint(at(26, 25, 15))
+    answer = job.call()
+    logic.setSegment(logic.active.node, logic.active.segmentId)
+    job.apply(answer)
+    assert len(logic.prompts) == 2
+    assert np.array_equal(whole(logic), logic.link.session.mask())
+
+
+def test_five_hundred_clicks_keep_the_history_bounded(logic, at):
+    from FastSAM3DSlicerLib.History import MAXIMUM_STEPS
+
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        logic.addPoint(at(*rng.uniform([5, 5, 5], [55, 45, 25])), positive=bool(rng.random() > 0.3))
+    assert len(logic.history.undoSteps) == MAXIMUM_STEPS
+    held = sum(len(snapshot.bits) for step in logic.history.undoSteps for _, snapshot in step.changes)
+    assert held < MAXIMUM_STEPS * 2000
+    assert np.array_equal(whole(logic), logic.link.session.mask())

@@ -193,3 +193,19 @@ def test_voxels_are_a_view_that_outlives_the_node(headless, scan):
     headless.scene.RemoveNode(scan)
     assert int(array.sum()) == total
     assert slicer.vtkMRMLScene is not None
+
+
+@pytest.mark.parametrize(
+    ("spacing", "note"), [(1.0, ""), (0.02, "0.02 x 0.02 x 0.02 mm"), (40.0, "40 x 40 x 40 mm"), (0.1001, "")]
+)
+def test_an_unusual_resolution_is_noted(headless, spacing, note):
+    volume = headless.addVolume(np.zeros((4, 4, 4), np.int16), np.diag([spacing] * 3 + [1.0]))
+    assert note in bridge.sizeNote(volume)
+    assert bool(bridge.sizeNote(volume)) == bool(note)
+
+
+def test_a_huge_scan_is_noted(headless, scan):
+    image = vtk.vtkImageData()
+    image.SetDimensions(1000, 1000, 700)  # no voxels behind it: only its size is looked at
+    scan.SetAndObserveImageData(image)
+    assert "0.7 billion voxels" in bridge.sizeNote(scan)

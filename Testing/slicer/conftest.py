@@ -36,7 +36,7 @@ class Installer:
     """Everything is installed; remembers what was asked."""
 
     def __init__(self) -> None:
-        self.answer, self.asked = True, 0
+        self.answer, self.asked, self.resuming = True, 0, False
         self.opened: list[tuple[str, ...]] = []
         self.sessions: list[FakeSession] = []
         self.open: Callable[[], FakeSession] = FakeSession
@@ -105,5 +105,6 @@ def panel(harness: qt_harness.Harness, monkeypatch: pytest.MonkeyPatch) -> Itera
         harness.process()
 
     made.settle = settle
+    settle()
     yield made
     harness.unload(widget)

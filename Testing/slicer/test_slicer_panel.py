@@ -35,10 +35,32 @@ def place(panel, *ijk, positive=True):
     panel.settle()
 
 
-def test_nothing_is_opened_before_the_first_prompt(ready):
-    assert ready.installer.opened == []
-    place(ready, 20, 25, 15)
-    assert ready.installer.opened == [("default", "auto", "", "")]
+def withSession(panel, session):
+    """Another engine from now on."""
+    panel.installer.open = lambda: session
+    panel.parameters().device = "cuda"
+    panel.settle()
+
+
+def test_the_engine_is_loaded_when_a_tool_is_picked_up_and_not_before(panel):
+    panel.parameters().volume = panel.scan
+    panel.settle()
+    assert panel.installer.opened == []
+    assert panel.installer.asked == 0
+    panel.ui.pointButton.click()
+    panel.settle()
+    assert panel.installer.opened == [("default", "auto", "", "")]
+    assert panel.installer.sessions[0].images_set == 1
+    place(panel, 20, 25, 15)
+    assert len(panel.installer.opened) == 1
+    assert panel.installer.sessions[0].images_set == 1
+
+
+def test_an_installation_that_restarted_slicer_goes_on_when_the_module_is_opened(panel):
+    panel.widget.exit()
+    panel.installer.resuming = True
+    panel.widget.enter()
+    assert panel.installer.asked == 1
 
 
 def test_the_first_tool_click_makes_segmentation_and_segment(ready):
@@ -234,7 +256,7 @@ def test_an_answer_that_arrives_after_leaving_is_still_written(ready):
     gate, session = threading.Event(), FakeSession()
     original = session.add_point
     session.add_point = lambda *a: (gate.wait(10), original(*a))[1]
-    ready.installer.open = lambda: session
+    withSession(ready, session)
     ready.controller.sync.pointsNode(True).AddControlPointWorld(*at(ready, 20, 25, 15))
     ready.widget.exit()
     gate.set()
@@ -247,7 +269,7 @@ def test_closing_the_scene_while_a_prompt_runs_is_safe_and_work_goes_on_after(re
     gate, session = threading.Event(), FakeSession()
     original = session.add_point
     session.add_point = lambda *a: (gate.wait(10), original(*a))[1]
-    ready.installer.open = lambda: session
+    withSession(ready, session)
     ready.controller.sync.pointsNode(True).AddControlPointWorld(*at(ready, 20, 25, 15))
     ready.harness.app.newScene()
     gate.set()
@@ -267,7 +289,7 @@ def test_the_window_stays_alive_and_cancel_appears_after_a_second(ready):
     gate, session = threading.Event(), FakeSession()
     original = session.add_point
     session.add_point = lambda *a: (gate.wait(10), original(*a))[1]
-    ready.installer.open = lambda: session
+    withSession(ready, session)
     ready.controller.sync.pointsNode(True).AddControlPointWorld(*at(ready, 20, 25, 15))
     ready.harness.process()
     hidden = lambda w: w.isHidden()  # noqa: E731
@@ -293,6 +315,7 @@ def test_a_full_graphics_card_goes_on_on_the_cpu_and_the_choice_shows_it(ready):
 
     failing.add_point = full
     sessions = [failing, FakeSession()]
+    withSession(ready, failing)
     ready.installer.open = lambda: sessions.pop(0)
     place(ready, 20, 25, 15)
     assert ready.installer.opened[-1] == ("default", "cpu", "", "")
@@ -307,8 +330,8 @@ def test_another_model_device_or_server_is_used_from_the_next_prompt_on(ready):
     ready.ui.modelCombo.setCurrentIndex(1)
     assert ready.parameters().model == "fastsam3d"
     assert "Apache" in ready.ui.licenceLabel.text
-    assert ready.installer.sessions[0].closed
     place(ready, 26, 25, 15)
+    assert ready.installer.sessions[0].closed
     assert ready.installer.opened[-1] == ("fastsam3d", "auto", "", "")
     assert len(ready.logic.prompts) == 2
     assert whole(ready.logic)[before == 1].all()
