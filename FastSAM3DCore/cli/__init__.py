@@ -40,7 +40,10 @@ def _run(argv: list[str]) -> int:
     # Typer brings click, or a copy of it, along: take the exception class from what it exports.
     click_error: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
-        code = build_command().main(args=argv, prog_name="fastsam3d", standalone_mode=False, obj=argv)
+        command = build_command()
+        # Not command.main(): it has its own ideas about interrupts and broken pipes.
+        with command.make_context("fastsam3d", list(argv), obj=argv) as context:
+            command.invoke(context)
     except (typer.Abort, KeyboardInterrupt, CancelledError):
         return _fail("cancelled", EXIT_CANCELLED)
     except typer.Exit as error:
@@ -51,7 +54,7 @@ def _run(argv: list[str]) -> int:
         return _fail("error: not enough memory; use a smaller scan or close other programs", EXIT_BAD_INPUT)
     except click_error as error:
         return _fail(f"error: {_usage_message(error)}", EXIT_BAD_INPUT)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _usage_message(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..errors import OutputError
@@ -19,32 +20,32 @@ COLORS = {"model": "#1f77b4", "geodesic": "#d17a22", "region growing": "#8a8a8a"
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """Means by group, one row each for the model and the baselines."""
+    """Means by group: one line each for the model and the baselines, 80 columns wide."""
     methods = _methods(results)
     steps = list(next(iter(methods.values()))["mean"]["dice"]) if methods else []
-    table = Table(title="Dice and NSD (2 mm) after so many clicks, mean over structures; median seconds per click")
-    table.add_column("Group")
-    table.add_column("Method")
-    table.add_column("n", justify="right")
+    title = "Dice and NSD (2 mm) by number of clicks, mean over structures; median s per click"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("group (structures)", no_wrap=True)
     for step in steps:
         table.add_column("box" if step == "0" else step, justify="right", no_wrap=True)
-    table.add_column("first", justify="right")
-    table.add_column("next", justify="right")
+    table.add_column("first", justify="right", no_wrap=True)
+    table.add_column("next", justify="right", no_wrap=True)
     groups = sorted({name for part in methods.values() for name in part["groups"]})
     for group in [*groups, "all"]:
-        for number, (name, part) in enumerate(methods.items()):
-            mean = part["mean"] if group == "all" else part["groups"].get(group)
+        means = {name: part["mean"] if group == "all" else part["groups"].get(group) for name, part in methods.items()}
+        count = max((mean["structures"] for mean in means.values() if mean), default=0)
+        table.add_row(f"{group} ({count})", style="bold")
+        for name, mean in means.items():
             if mean and mean["structures"]:
-                _add_row(table, group if number == 0 else "", name, mean, steps)
-        table.add_section()
+                _add_row(table, name, mean, steps)
     return table
 
 
-def _add_row(table: Table, group: str, method: str, mean: dict[str, Any], steps: list[str]) -> None:
-    scores = [f"{mean['dice'][step]:.2f} {mean['nsd'][step]:.2f}" for step in steps]
+def _add_row(table: Table, method: str, mean: dict[str, Any], steps: list[str]) -> None:
+    scores = [f"{mean['dice'][step]:.2f} {mean['nsd'][step]:.2f}".replace("0.", ".") for step in steps]
     seconds = (mean["seconds"]["first_click_median"], mean["seconds"]["next_click_median"])
     times = ["-" if value is None else f"{value:.2f}" for value in seconds]
-    table.add_row(group, method, str(mean["structures"]), *scores, *times)
+    table.add_row(f"  {Path(method).name[:18]}", *scores, *times)
 
 
 def _methods(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -101,7 +102,7 @@ def plot_results(path: Path, results: dict[str, Any]) -> None:
     for axis in axes[len(groups) :]:
         axis.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)), frameon=False)
+    figure.legend(handles, labels, loc="outside upper right", ncols=max(1, len(labels)), frameon=False)
     figure.supylabel("mean Dice")
     figure.supxlabel("clicks")
     with atomic_path(path) as temporary:
