@@ -72,10 +72,13 @@ def capture_cuda_graph(function: Callable[..., Any], args: tuple[Any, ...], kwar
     graph = torch.cuda.CUDAGraph()
     # Autocast keeps converted weights until it ends; a recording must neither read those nor leave its own behind.
     torch.clear_autocast_cache()
-    # "thread_local": other sessions' threads may allocate while this one records.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = function(*args, **kwargs)
-    torch.clear_autocast_cache()
+    try:
+        # "thread_local": other sessions' threads may allocate while this one records.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = function(*args, **kwargs)
+    finally:
+        torch.cuda.set_stream(current)  # a recording that breaks off leaves its own stream behind
+        torch.clear_autocast_cache()
     return CudaRecording(graph, outputs)
 
 

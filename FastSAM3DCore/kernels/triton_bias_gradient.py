@@ -7,12 +7,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .triton_sparse_attention import LOG2E, attention_logits, group_tokens, load_rows
+from .triton_sparse_attention import LOG2E, SHAPE_ARGUMENTS, attention_logits, group_tokens, load_rows
 
 __all__ = ["bias_kernel"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*SHAPE_ARGUMENTS, "work", "shares"])
 def bias_kernel(
     q_ptr: tl.tensor,
     k_ptr: tl.tensor,

@@ -23,9 +23,19 @@ from typing import Any
 import triton
 import triton.language as tl
 
-__all__ = ["LOG2E", "attention_logits", "backward_kernel", "forward_kernel", "group_tokens", "load_rows"]
+__all__ = [
+    "LOG2E",
+    "SHAPE_ARGUMENTS",
+    "attention_logits",
+    "backward_kernel",
+    "forward_kernel",
+    "group_tokens",
+    "load_rows",
+]
 
 LOG2E: Any = tl.constexpr(1.4426950408889634)
+# Compiled once for all shapes; a value of 1 must not become a constant either, it is used as a tensor.
+SHAPE_ARGUMENTS = ["heads", "local_heads", "grid_d", "grid_h", "grid_w", "blocks_d", "blocks_h", "blocks_w"]
 
 
 @triton.jit
@@ -115,7 +125,7 @@ def attention_logits(
     return tl.where(key_valid[None, :], logits, float("-inf"))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SHAPE_ARGUMENTS)
 def forward_kernel(
     q_ptr: tl.tensor,
     k_ptr: tl.tensor,
@@ -200,7 +210,7 @@ def forward_kernel(
     tl.store(lse_ptr + (batch * heads + head) * tokens + queries, maximum + tl.log2(total), mask=query_valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SHAPE_ARGUMENTS)
 def backward_kernel(
     q_ptr: tl.tensor,
     k_ptr: tl.tensor,

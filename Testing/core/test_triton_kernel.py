@@ -83,6 +83,22 @@ def test_shipped_kernels_compile_for_every_card_without_spilling(tmp_path: Path)
         assert row["spilled_bytes"] == 0, row
         assert row["matrix_instructions"] > 0, row
         assert row["programs_per_sm"] >= 2, row
+        # The backward kernel reads a log-sum-exp per query, the only values that are not rows of channels.
+        assert row["narrow_loads"] <= (0 if row["kernel"] == "forward" else 2), row
+
+
+@needs_triton
+@pytest.mark.slow
+def test_a_launch_on_a_card_that_is_not_there_compiles_from_its_real_arguments(tmp_path: Path) -> None:
+    script = str(GPU_TESTS / "launch_check.py")
+    compiled = json.loads(run_python(script, TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0"))
+    both = ["forward_kernel", "backward_kernel"]
+    assert compiled == {
+        "one token": both,
+        "bias, odd grid": [*both, "bias_kernel"],
+        "several tiles per group": both,
+        "the default network's heads": both,
+    }
 
 
 def sample(grid: tuple[int, int, int], heads: int = 2, dim: int = 16) -> torch.Tensor:

@@ -3,7 +3,8 @@
     python Testing/gpu/aot.py [--json OUT.json] [--all]
 
 One line per kernel, type, head size and target: registers per thread, shared memory per program, bytes spilled
-(cuobjdump's STACK + LOCAL), programs that fit on one multiprocessor, and matrix instructions in the machine code.
+(cuobjdump's STACK + LOCAL), programs that fit on one multiprocessor, matrix instructions in the machine code, and loads
+of less than 16 bytes per thread.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ LIMITS = {
 }
 RESERVED_SHARED = 1024  # the driver keeps 1 KB of shared memory per resident block
 MATRIX_INSTRUCTION = re.compile(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b")
+# Loads of less than 16 bytes per thread: none in the forward kernel without bias.
+NARROW_LOAD = re.compile(r"\bld\.global(?!\S*\.v4\.b32)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Row:
     warps: int
     programs_per_sm: int
     matrix_instructions: int
+    narrow_loads: int
 
 
 KERNELS = {"forward": forward_kernel, "backward": backward_kernel, "bias": bias_kernel}
@@ -149,7 +153,7 @@ def inspect(case: Case, capability: int) -> Row:
     return Row(
         case.kernel, TYPES[case.dtype], case.head_dim, case.window, case.bias, f"sm_{capability}",
         fields["REG"], shared, fields["STACK"] + fields["LOCAL"], warps, programs,
-        len(MATRIX_INSTRUCTION.findall(code)),
+        len(MATRIX_INSTRUCTION.findall(code)), len(NARROW_LOAD.findall(compiled.asm["ptx"])),
     )  # fmt: skip
 
 
@@ -170,7 +174,8 @@ def table_line(row: Row) -> str:
     bias = "bias" if row.bias else ""
     return (
         f"{row.kernel:9} {row.dtype:5} {row.head_dim:4} {row.window:3} {bias:5} {row.target:7} {row.registers:5} "
-        f"{row.shared_bytes:7} {row.spilled_bytes:7} {row.warps:5} {row.programs_per_sm:6} {row.matrix_instructions:7}"
+        f"{row.shared_bytes:7} {row.spilled_bytes:7} {row.warps:5} {row.programs_per_sm:6} "
+        f"{row.matrix_instructions:7} {row.narrow_loads:6}"
     )
 
 
@@ -179,7 +184,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--all", action="store_true", help="every type, head size and window, not only what ships")
     arguments = parser.parse_args()
-    print("kernel    type  head win bias  target   regs  shared  spilled warps per-sm matrix")
+    print("kernel    type  head win bias  target   regs  shared  spilled warps per-sm matrix narrow")
     rows = []
     for row in report(all_cases() if arguments.all else shipped_cases()):
         rows.append(row)
