@@ -30,7 +30,7 @@ from .overlay import UncertaintyOverlay
 from .prompting import Prompting
 from .routes import add_routes
 from .runner import Runner
-from .sample import SAMPLE_NAME, load_sample
+from .sample import load_sample
 from .segments import SegmentList
 from .shell import add_shell_routes
 from .state import set_defaults
@@ -153,7 +153,7 @@ class WebApp:
     # Opening
 
     async def open_sample(self) -> None:
-        await self._open(load_sample, SAMPLE_NAME, None)
+        await self._open(load_sample, None)
 
     async def open_scan(self, path: Path, name: str | None = None) -> None:
         """Open a file or DICOM folder in place of the scan there is.
@@ -161,12 +161,12 @@ class WebApp:
         Raises:
             ImageError: it cannot be used; the scan before stays.
         """
-        await self._open(lambda: load_volume(path), name or default_name(path), str(path))
+        await self._open(lambda: (load_volume(path), name or default_name(path)), str(path))
 
-    async def _open(self, load: Callable[[], Volume], name: str, source: str | None) -> None:
-        busy = self.notes.busy(f"Opening {name}…")
+    async def _open(self, load: Callable[[], tuple[Volume, str]], source: str | None) -> None:
+        busy = self.notes.busy("Opening the scan…")
         try:
-            volume = await asyncio.to_thread(load)
+            volume, name = await asyncio.to_thread(load)
             async with self.runner.pause():
                 self.surfaces.clear()
                 self.overlay.turn(False)

@@ -131,7 +131,9 @@ def _has_screen() -> bool:
 
 def main() -> None:
     """The command on its own: `python -m FastSAM3DWeb.cli`."""
-    typer.run(web)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(web)
+    app()
 
 
 if __name__ == "__main__":

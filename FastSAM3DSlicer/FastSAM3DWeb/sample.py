@@ -1,28 +1,19 @@
-"""The sample scan: a real head, without the network."""
+"""The sample scan: the first of the project's samples that can be had here."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from FastSAM3DCore.errors import ImageError
+from FastSAM3DCore.cli.samples import list_samples, locate
+from FastSAM3DCore.io import load_volume
 from FastSAM3DCore.types import Volume
 
-__all__ = ["SAMPLE_NAME", "load_sample"]
-
-SAMPLE_NAME = "Sample head (MNI152)"
+__all__ = ["load_sample"]
 
 
-def load_sample() -> Volume:
-    """The MNI152 template, an average of 152 T1 scans at 1 mm, as it comes with nilearn.
+def load_sample() -> tuple[Volume, str]:
+    """The scan and its name; downloads it where the network allows.
 
     Raises:
-        ImageError: nilearn is not installed.
+        ImageError: there is none, with how to get one.
     """
-    try:
-        from nilearn.datasets import load_mni152_template
-    except ImportError as error:
-        raise ImageError("The sample scan needs nilearn (pip install nilearn); or open a scan of your own.") from error
-    image = load_mni152_template(resolution=1)
-    values = np.asanyarray(image.dataobj, dtype=np.float32)
-    scaled = np.rint(values / values.max() * 1000).astype(np.int16)
-    return Volume(np.ascontiguousarray(scaled.transpose(2, 1, 0)), np.asarray(image.affine, dtype=float))
+    sample, path = locate(list_samples())
+    return load_volume(path), f"Sample: {sample.description.rstrip('.')}"

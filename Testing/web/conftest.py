@@ -22,12 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(needs_browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
     return make_phantom(tmp_path_factory.mktemp("scan") / "phantom.nii.gz")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def front(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A front whose workers open the phantom and answer with balls."""
     worker = WorkerConfig(secret="", state_dir="", scan=str(phantom.path), session=FAKE)
@@ -35,15 +35,15 @@ def front(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with open_browser() as browser:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def app(front: Running, browser: Browser, phantom: Phantom) -> Iterator[AppPage]:
-    """The page with the phantom open; the tests of a module share it and leave it reset."""
+    """The page with the phantom open; the tests share it; `fresh` resets it."""
     page = AppPage.new(browser, front.url)
     page.center_ras = phantom.center_ras
     page.open()

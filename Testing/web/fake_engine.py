@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +23,6 @@ class PageSession(FakeSession):
     def __init__(self) -> None:
         super().__init__(radius=12.5, scribble_radius=3.5)
         self._stop = threading.Event()
-        self.prefetched: list[Sequence[float]] = []
 
     def add_point(self, point_ijk: Sequence[float], positive: bool = True) -> Any:
         if point_ijk[0] < SLOW_BELOW_I:
@@ -36,8 +35,7 @@ class PageSession(FakeSession):
         self._stop.set()
 
     def prefetch(self, point_ijk: Sequence[float]) -> None:
-        self.prefetched.append(point_ijk)
-        time.sleep(0.01)
+        print("prefetch", *(round(v) for v in point_ijk), file=sys.stderr, flush=True)
 
     def uncertainty(self, box: Any = None) -> np.ndarray:
         p = np.clip(self.probability(box), 1e-6, 1 - 1e-6)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from FastSAM3DWeb.config import FrontConfig, WorkerConfig
 from FastSAM3DWeb.front.server import Front
 
-__all__ = ["FAKE", "Running", "running_front"]
+__all__ = ["FAKE", "Running", "run_async", "running_front"]
+
+T = TypeVar("T")
 
 FAKE = "Testing.web.fake_engine:open_session"
 START_SECONDS = 20
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` on a thread of its own: an open browser keeps the main thread's event loop running."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from FastSAM3DWeb.config import WorkerConfig
 
+from FastSAM3DCore.cli.samples import list_samples, locate
 from Testing.web.driver import AppPage, open_browser
 from Testing.web.running import FAKE, running_front
 
@@ -39,6 +40,14 @@ class Album:
         self.app.page.mouse.move(640, 3)
         self.app.page.wait_for_timeout(1600)
         self.app.page.screenshot(path=str(self.path(name)))
+
+
+def head(folder: Path) -> str:
+    """The sample that comes with a package, so that the places above are right on any machine."""
+    _, path = locate([sample for sample in list_samples() if sample.package])
+    link = folder / "Sample head.nii.gz"
+    link.symlink_to(path)
+    return str(link)
 
 
 def tour(app: AppPage, album: Album) -> None:
@@ -97,7 +106,7 @@ def main() -> int:
     options = {"session": FAKE} if arguments.fake else {"model": arguments.model}
     with (
         tempfile.TemporaryDirectory() as state,
-        running_front(Path(state), WorkerConfig(secret="", state_dir="", **options)) as front,
+        running_front(Path(state), WorkerConfig(secret="", state_dir="", scan=head(Path(state)), **options)) as front,
         open_browser() as browser,
     ):
         app = AppPage.new(browser, front.url, width=width, height=height)

@@ -163,11 +163,11 @@ def test_two_tabs_of_one_browser_show_the_same_work(fresh: AppPage, front: Runni
     assert volumes(fresh) == ["28 ml"]
 
 
-@pytest.fixture
-def own(browser: Browser, tmp_path: Path, phantom: Phantom) -> Iterator[AppPage]:
+@pytest.fixture(scope="module")
+def own(browser: Browser, tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Iterator[AppPage]:
     """A page whose scan may be replaced."""
     worker = WorkerConfig(secret="", state_dir="", scan=str(phantom.path), session=FAKE, max_upload=3_000_000)
-    with running_front(tmp_path / "own", worker) as running:
+    with running_front(tmp_path_factory.mktemp("own"), worker) as running:
         page = AppPage.new(browser, running.url)
         page.center_ras = phantom.center_ras
         yield page.open()

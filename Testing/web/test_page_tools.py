@@ -182,7 +182,7 @@ def test_slice_mode_changes_only_the_slice_in_view(fresh: AppPage, phantom: Phan
     fresh.key("ArrowUp")
     fresh.page.wait_for_function("value => window.trame.state.get('slice_Red').value > value", arg=value)
     fresh.page.click("#slice-mode")
-    assert not fresh.state("slice_mode")
+    fresh.page.wait_for_function("() => !window.trame.state.get('slice_mode')")
 
 
 def test_the_uncertainty_is_shown_over_the_slices_and_found(fresh: AppPage, phantom: Phantom) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from FastSAM3DWeb.uploads import Uploads, safe_name, unpack
 
 from FastSAM3DCore.errors import ImageError
+from Testing.web.running import run_async
 
 
 async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
@@ -21,7 +21,7 @@ async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 def send(uploads: Uploads, files: dict[str, bytes]) -> str:
     batch = uploads.begin()
     for name, data in files.items():
-        asyncio.run(uploads.receive(batch, name, pieces(data)))
+        run_async(uploads.receive(batch, name, pieces(data)))
     return batch
 
 
@@ -56,7 +56,7 @@ def test_too_much_is_refused_while_it_arrives_and_deleted(tmp_path: Path) -> Non
             yield b"x" * 1000
 
     with pytest.raises(ImageError, match="larger than"):
-        asyncio.run(uploads.receive(batch, "a.nii", endless()))
+        run_async(uploads.receive(batch, "a.nii", endless()))
     assert len(taken) == 3
     assert list(tmp_path.iterdir()) == []
 
@@ -64,9 +64,9 @@ def test_too_much_is_refused_while_it_arrives_and_deleted(tmp_path: Path) -> Non
 def test_the_limit_counts_all_files_of_a_batch(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 2000)
     batch = uploads.begin()
-    asyncio.run(uploads.receive(batch, "1.dcm", pieces(b"x" * 1500)))
+    run_async(uploads.receive(batch, "1.dcm", pieces(b"x" * 1500)))
     with pytest.raises(ImageError, match="larger than"):
-        asyncio.run(uploads.receive(batch, "2.dcm", pieces(b"x" * 1500)))
+        run_async(uploads.receive(batch, "2.dcm", pieces(b"x" * 1500)))
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..\\..\\boot.ini", "a/../../b", "a\x00b", "…/x"])
@@ -147,7 +147,7 @@ def test_a_batch_is_known_once(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="not known"):
         uploads.finish(batch)
     with pytest.raises(ImageError, match="not known"):
-        asyncio.run(uploads.receive("../x", "a.nii", pieces(b"1")))
+        run_async(uploads.receive("../x", "a.nii", pieces(b"1")))
 
 
 def test_a_batch_that_was_left_is_deleted_when_the_next_begins(tmp_path: Path) -> None:

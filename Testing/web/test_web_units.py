@@ -22,6 +22,7 @@ from FastSAM3DWeb.tools import ACTIONS, TOOLS, shortcuts
 
 from FastSAM3DCore.errors import CancelledError, PromptError
 from FastSAM3DCore.types import VoxelBox
+from Testing.web.running import run_async
 
 
 @dataclass
@@ -50,7 +51,7 @@ def test_jobs_run_on_one_thread_in_order_and_are_applied_on_the_loop() -> None:
         assert all(j.applied[1] == here for j in jobs)
         return [j.applied[0] for j in jobs]
 
-    answers = asyncio.run(go())
+    answers = run_async(go())
     assert [n for n, _ in answers] == [0, 1, 2, 3]
     assert len({thread for _, thread in answers}) == 1
     assert threading.current_thread().name not in {thread for _, thread in answers}
@@ -67,7 +68,7 @@ def test_the_loop_stays_live_while_a_job_runs() -> None:
         runner.close()
         return ticks
 
-    assert asyncio.run(go()) > 5
+    assert run_async(go()) > 5
 
 
 def test_cancelling_drops_the_running_answer_and_those_that_wait() -> None:
@@ -84,7 +85,7 @@ def test_cancelling_drops_the_running_answer_and_those_that_wait() -> None:
         runner.close()
         return first, second, results
 
-    first, second, results = asyncio.run(go())
+    first, second, results = run_async(go())
     assert all(isinstance(result, CancelledError) for result in results)
     assert first.dropped
     assert first.applied is None
@@ -102,7 +103,7 @@ def test_quiet_work_waits_for_nobody_and_gives_way() -> None:
         runner.close()
         return taken
 
-    assert asyncio.run(go()) == [True, False, True]
+    assert run_async(go()) == [True, False, True]
 
 
 def test_an_error_in_a_job_frees_the_turn() -> None:
@@ -118,7 +119,7 @@ def test_an_error_in_a_job_frees_the_turn() -> None:
         runner.close()
         return update
 
-    assert asyncio.run(go()) == "next"
+    assert run_async(go()) == "next"
 
 
 def test_a_stroke_covers_its_length_and_width_in_millimetres() -> None:
