@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from .errors import PromptError
 from .types import VoxelBox
 
-__all__ = ["BoxPrompt", "LassoPrompt", "MaskPrompt", "PointPrompt", "Prompt", "ScribblePrompt", "prompts_from_json", "prompts_to_json"]
+__all__ = [
+    "BoxPrompt",
+    "LassoPrompt",
+    "MaskPrompt",
+    "PointPrompt",
+    "Prompt",
+    "ScribblePrompt",
+    "prompts_from_json",
+    "prompts_to_json",
+]
 
 LOG_FORMAT = "fastsam3d-prompts/1"
 
