@@ -34,7 +34,7 @@ def addMarkups(scene: Any, className: str, role: str, positive: bool = True) -> 
     display.SetSelectedColor(*color)
     display.SetPointLabelsVisibility(False)
     display.SetPropertiesLabelVisibility(False)
-    display.SetGlyphScale(2.0)
+    display.SetGlyphScale(2.5)
     if className == "vtkMRMLMarkupsROINode":
         display.SetFillOpacity(0.0)
     return node

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # The browser app runs outside Slicer; build by-products and Slicer's own translations are not ours to list.
-LEFT_OUT = {"__pycache__", "FastSAM3DWeb", "CMakeLists.txt"}
+LEFT_OUT = {"__pycache__", "FastSAM3DWeb", "CMakeLists.txt", "TUTORIAL.md"}
 # Files of Resources/ that are for the repository and the Extensions Index, not for the installed extension.
 REPOSITORY_ONLY = {"Icons", "Screenshots", "ExtensionsIndex", "training"}
 

@@ -199,3 +199,18 @@ def test_the_index_of_files_names_no_folder_twice(tmp_path):
     assert (modules / "FastSAM3DSlicerLib" / "__init__.py").is_file()
     assert not (modules / "FastSAM3DWeb").exists()
     assert Path(modules / "Resources" / "UI" / "FastSAM3DSlicer.ui").is_file()
+
+
+def test_the_tutorial_shows_pictures_that_exist_and_keys_that_are_right():
+    from FastSAM3DSlicerLib.Shortcuts import DEFAULTS
+
+    path = ROOT / "FastSAM3DSlicer" / "TUTORIAL.md"
+    text = path.read_text(encoding="utf-8")
+    pictures = re.findall(r"\]\(([^)]+\.png)\)", text)
+    assert len(pictures) >= 6
+    for picture in pictures:
+        assert size((path.parent / picture).resolve())[0] >= 400
+    keys = {action: key for action, (key, _) in DEFAULTS.items()}
+    for action, said in (("point", "(key A)"), ("sign", "(key T"), ("box", "box (B)"), ("next", "**Next segment** (E)")):
+        assert keys[action] in said
+        assert said in text

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from FastSAM3DSlicerLib import SegmentationLogic
+from FastSAM3DSlicerLib import OVERLAP, SegmentationLogic
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 from FastSAM3DSlicerLib.StrokeDrawer import StrokeDrawer
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, transformPoints
@@ -55,9 +55,10 @@ class Photographer:
         outdir.mkdir(parents=True, exist_ok=True)
         self.views = RenderedViews(SIZE, threeD=True)
         low, high = np.percentile(voxels[::3, ::3, ::3], [2, 99.5])
-        self.volume = self.views.addVolume(voxels, ijkToRas, (float(low), float(high)))
+        self.volume = self.views.addVolume(voxels, ijkToRas, (float(low), 1.1 * float(high)))
         self.logic = SegmentationLogic(self.views.scene, session)
         self.logic.setVolume(self.volume)
+        self.logic.rules.policy = OVERLAP  # one segment per tool, on the same structure
         self.node = self.views.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
         self.node.CreateDefaultDisplayNodes()
         self.sync = PromptSync(self.logic)
@@ -98,7 +99,12 @@ class Photographer:
         first = self.node.GetSegmentation().GetNthSegmentID(0)
         self.node.GetDisplayNode().SetSegmentVisibility(first, True)
         self.node.CreateClosedSurfaceRepresentation()
-        self.views.views["ThreeD"].reset_view()
+        bounds = [0.0] * 6
+        self.node.GetSegmentation().GetSegment(first).GetBounds(bounds)
+        camera = self.views.views["ThreeD"].render_window().GetRenderers().GetFirstRenderer()
+        camera.ResetCamera(bounds)
+        camera.GetActiveCamera().Azimuth(30)
+        camera.ResetCameraClippingRange()
         self.views.grab("ThreeD", self.outdir / "surface.png")
 
     def _picture(self, tool: str, when: str) -> int:
