@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +13,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import SimpleITK as sitk
 
 from ..errors import FastSAM3DError, ImageError
 from ..io.atomic import write_text
@@ -150,24 +155,28 @@ def _scored(
 
 
 _worker_session: SegmentationSession | None = None
+_worker_error: FastSAM3DError | None = None
 
 
 def _start_worker(settings: Settings, session_factory: SessionFactory, jobs: int) -> None:
-    global _worker_session
-    import os
-
-    import SimpleITK as sitk
-
+    global _worker_error, _worker_session
+    # Ctrl+C reaches every process of the terminal; only the first one should say so.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    if settings.model != NO_MODEL:
-        import torch
-
-        torch.set_num_threads(threads)
+    if settings.model == NO_MODEL:
+        return
+    try:
         _worker_session = session_factory(settings.model, settings.device)
+    except FastSAM3DError as error:  # raised by the first case: the pool would print a traceback for this one
+        _worker_error = error
+    if "torch" in sys.modules:  # the factory's choice; nothing else here needs it
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _work(case: Case, settings: Settings) -> Rows:
+    if _worker_error is not None:
+        raise _worker_error
     return evaluate_case(case, settings, _worker_session)
 
 
