@@ -83,7 +83,7 @@ class Trainer:
         curves = Curves(self.output / "curves.csv", self.step) if self.rank == 0 else None
         schedule = Schedule.of(self.config, self.started)
         saved = exported = time.time()
-        evaluated = 0.0
+        evaluated = time.time()
         while (progress := self._agreed(schedule.progress(self.step, time.time()))) < 1 and self.step != stop_at:
             row = self._one_step(schedule, progress)
             if curves is None:
@@ -141,7 +141,7 @@ class Trainer:
         """Prompts per sample; the same on all ranks is not needed, each decodes its own."""
         if self.step < self.config.single_click_steps:
             return draw.python.choices([1, 2], [0.7, 0.3])[0]
-        rounds = draw.python.choices([1, 2, 3, 4, 6], [0.3, 0.3, 0.2, 0.13, 0.07])[0]
+        rounds = draw.python.choices([1, 2, 3, 4, 6], [0.27, 0.27, 0.2, 0.15, 0.11])[0]
         return min(rounds, self.config.max_clicks)
 
     @torch.no_grad()

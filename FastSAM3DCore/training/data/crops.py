@@ -45,7 +45,7 @@ def random_crop(
         minimum: smallest field of view along the longest crop axis, mm.
     """
     extent = float(((upper - lower) * spacing).max())
-    factor = draw.log_uniform(0.7, 3.0) if draw.chance(0.85) else draw.log_uniform(3.0, 6.0)
+    factor = draw.log_uniform(0.8, 2.8) if draw.chance(0.88) else draw.log_uniform(2.8, 6.0)
     view = min(max(extent * factor, minimum), 1.3 * float((size * spacing).max()))
     centre = ((lower + upper) / 2 - 0.5) * spacing
     slack = max(0.25 * view, 0.5 * (view - extent) * draw.uniform(0, 1))

@@ -24,10 +24,10 @@ def render(draw: Draw, labels: Tensor, count: int) -> Tensor:
     """
     shape: Shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     image = _means(draw, count)[labels]
-    if draw.chance(0.8):
-        spread = draw.rand(count) ** 2 * draw.uniform(0, 0.25)
+    if draw.chance(0.6):
+        spread = draw.rand(count) ** 2 * draw.uniform(0, 0.18)
         image = image + spread[labels] * draw.smooth(1, draw.choice([10, 16, 24, 32, 64]), shape)[0]
-    if draw.chance(0.4):  # structures that nobody labelled
+    if draw.chance(0.3):  # structures that nobody labelled
         field = draw.smooth(1, draw.choice([8, 12, 16, 24]), shape)[0]
         hidden = field.abs() < 0.12 if draw.chance(0.5) else field > 1.7
         image = image + hidden * draw.uniform(-0.25, 0.25)
@@ -52,11 +52,11 @@ def augment_intensity(draw: Draw, image: Tensor, strength: float = 1.0) -> Tenso
     shape: Shape = (image.shape[0], image.shape[1], image.shape[2])
     low, high = image.amin(), image.amax()
     x = (image - low) / (high - low + 1e-6)
-    if draw.chance(0.55 * strength):
+    if draw.chance(0.45 * strength):
         x = x * torch.exp(draw.smooth(1, draw.integer(2, 4), shape)[0] * draw.uniform(0, 0.25))
         x = x + draw.smooth(1, draw.integer(2, 4), shape)[0] * draw.uniform(0, 0.06)
-    if draw.chance(0.7 * strength):
-        noise = draw.normal(*shape) * draw.log_uniform(0.005, 0.1)
+    if draw.chance(0.6 * strength):
+        noise = draw.normal(*shape) * draw.log_uniform(0.004, 0.06)
         x = (x.square() + noise.square()).sqrt() if draw.chance(0.15) else x + noise
     if draw.chance(0.2 * strength):  # coarse-grained noise, as after interpolation
         x = x + draw.smooth(1, max(shape) // 2, shape)[0] * draw.uniform(0, 0.04)
@@ -98,14 +98,14 @@ def _slices(draw: Draw, image: Tensor) -> Tensor:
     """Thick slices along one axis, or a low resolution along all."""
     shape = list(image.shape)
     kind = draw.uniform(0, 1)
-    if kind < 0.4:
+    if kind < 0.3:
         axis = draw.integer(0, 2)
-        shape[axis] = max(6, int(shape[axis] / draw.uniform(1.5, 5)))
+        shape[axis] = max(6, int(shape[axis] / draw.uniform(1.5, 4)))
         noise, mode = draw.uniform(0, 0.05), "trilinear" if draw.chance(0.7) else "nearest"
-    elif kind < 0.6:
+    elif kind < 0.42:
         factor = draw.uniform(1.15, 2.2)
         shape = [max(6, int(n / factor)) for n in shape]
-        noise, mode = draw.uniform(0, 0.08), "trilinear"
+        noise, mode = draw.uniform(0, 0.05), "trilinear"
     else:
         return image
     coarse = F.interpolate(image[None, None], size=shape, mode="area")

@@ -58,7 +58,7 @@ def anatomy_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int)
         labels = torch.where(labels >= first, (labels - first) // group + first, labels)
         focus = None if focus is None or focus < first else (focus - first) // group + first
         count = (count - 1 - first) // group + first + 1
-    if draw.chance(0.15) and focus is not None:
+    if draw.chance(0.08) and focus is not None:
         labels, count = _alter(draw, labels, focus, count)
     contrast, colours = labels, count
     if first and draw.chance(0.5):  # something around the anatomy
@@ -82,6 +82,8 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
     if volume.means is not None:
         labels = similar_union(draw, labels, volume.means, structure.label)
     masks = choose_targets(draw, labels, structure.label, wanted, background=1)
+    if volume.means is not None:
+        masks = visible(draw, image, masks)
     if not masks:
         return None
     if draw.chance(0.3):

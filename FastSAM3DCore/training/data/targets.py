@@ -12,8 +12,8 @@ from .draw import Draw
 
 __all__ = ["choose_targets", "visible"]
 
-_FAINT, _KEEP_FAINT = 0.25, 0.2
-_UNION, _CONNECTED, _LARGEST_SHARE = 0.15, 0.9, 0.6
+_FAINT, _KEEP_FAINT = 0.5, 0.1
+_UNION, _CONNECTED, _LARGEST_SHARE = 0.08, 0.92, 0.6
 
 
 def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, background: int = 0) -> list[Tensor]:
@@ -53,9 +53,9 @@ def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, b
 
 
 def visible(draw: Draw, image: Tensor, masks: list[Tensor]) -> list[Tensor]:
-    """Drop most targets that nobody could see: mean differs from the surrounding shell by under 0.25 deviations.
+    """Drop most targets that nobody could see: mean differs from the surrounding shell by under half a deviation.
 
-    Synthetic scenes hide about a fifth of their targets under texture and noise; a share of those is kept, since real
+    Synthetic scenes hide about a third of their targets under texture and noise; a share of those is kept, since real
     borders fade too.
     """
     if not masks:
