@@ -10,7 +10,6 @@ be recorded (another device, a host synchronisation inside, a driver error) runs
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from .fair_lock import FairLock
 
 __all__ = ["Capture", "GraphedModule", "Recording", "capture_cuda_graph", "map_tensors", "pad_prompts"]
 
@@ -91,7 +92,7 @@ class _Entry:
 class GraphedModule:
     """A callable that replays recordings of another, one for each shape of its inputs.
 
-    Safe to share between threads and streams: calls are put in order by a lock and an event. Runs in inference mode;
+    Safe to share between threads and streams: a fair lock and an event put calls in the order they came. Runs in inference mode;
     outputs are copies, so they may be kept.
 
     Args:
@@ -116,7 +117,7 @@ class GraphedModule:
         self._capture = capture or (capture_cuda_graph if device.type == "cuda" else None)
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._eager: set[Hashable] = set()
-        self._lock = threading.Lock()
+        self._lock = FairLock()
         self._finished: torch.cuda.Event | None = None
         if device.type == "cuda":
             self._finished = torch.cuda.Event()  # type: ignore[no-untyped-call]

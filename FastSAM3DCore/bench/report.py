@@ -134,6 +134,7 @@ def run_bench(
         "gflop": gflop,
         "spread": {"encode": spreads(encoders), "click": spreads(clicks), "end_to_end": asdict(whole)},
         "ratios": ratios(encoders, clicks, sam),
+        "ratios_of_processor_time": processor_ratios(encoders, clicks),
         "machine": machine(),
         "method": describe_methods(size=plan.size, slices=plan.sam_slices, pixels=plan.sam_size, timed=plan.sam_timed),
     }
@@ -184,6 +185,16 @@ def ratios(encoders: dict[str, Timing], clicks: dict[str, Timing], sam_ms: float
         "encode_vs_sam2d_slices": sam_ms / ours,
         "click_vs_plain": None if plain_click is None else plain_click / clicks["ours"].median_ms,
     }
+
+
+def processor_ratios(encoders: dict[str, Timing], clicks: dict[str, Timing]) -> dict[str, float | None]:
+    """The same by processor time, which other programs on the machine disturb less."""
+    return {
+        f"{part}_vs_{other}": times[other].cpu_ms / times["ours"].cpu_ms if other in times else None
+        for part, times, other in (
+            ("encode", encoders, "plain"), ("encode", encoders, "teacher_published"), ("click", clicks, "plain"),
+        )
+    }  # fmt: skip
 
 
 def device_name(device: torch.device) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ class Timing:
         low_ms, high_ms: first and third quartile.
         runs: how many were timed.
         first_ms: the first call ever, not part of the others.
+        cpu_ms: median of the processor time this process spent, on all its threads: what is left of a comparison on
+            a machine that others keep busy.
     """
 
     median_ms: float
@@ -31,14 +33,15 @@ class Timing:
     high_ms: float
     runs: int
     first_ms: float
+    cpu_ms: float
 
     @classmethod
-    def of(cls, samples_ms: list[float], first_ms: float) -> Timing:
+    def of(cls, samples_ms: list[float], first_ms: float, cpu_ms: list[float]) -> Timing:
         """Summarise samples; there must be at least one."""
         low, median, high = statistics.quantiles(samples_ms, n=4, method="inclusive") if len(samples_ms) > 1 else (
             samples_ms * 3
         )  # fmt: skip
-        return cls(median, low, high, len(samples_ms), first_ms)
+        return cls(median, low, high, len(samples_ms), first_ms, statistics.median(cpu_ms))
 
 
 def synchronise(device: torch.device) -> None:
@@ -74,8 +77,9 @@ def compare(
         least: runs of each call that are timed.
         most: no call is timed more often.
     """
-    firsts = {name: _run(call, device) for name, call in calls.items()}
+    firsts = {name: _run(call, device)[0] for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
+    processor: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict(firsts)
     share = 1000.0 * seconds / max(1, len(calls))
     active = set(calls)
@@ -83,13 +87,14 @@ def compare(
         for name, call in calls.items():
             if name not in active:
                 continue
-            elapsed = _run(call, device)
+            elapsed, busy = _run(call, device)
             samples[name].append(elapsed)
+            processor[name].append(busy)
             spent[name] += elapsed
             count = len(samples[name])
             if count >= most or (count >= least and spent[name] >= share):
                 active.remove(name)
-    return {name: Timing.of(samples[name], firsts[name]) for name in calls}
+    return {name: Timing.of(samples[name], firsts[name], processor[name]) for name in calls}
 
 
 def device_ms(call: Callable[[], Any], device: torch.device, *, seconds: float = 1.0, inside: int = 10) -> float:
@@ -114,9 +119,10 @@ def device_ms(call: Callable[[], Any], device: torch.device, *, seconds: float =
     return statistics.median(samples)
 
 
-def _run(call: Callable[[], Any], device: torch.device) -> float:
+def _run(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+    """Milliseconds on the clock and of processor time."""
     synchronise(device)
-    start = perf_counter()
+    start, busy = perf_counter(), process_time()
     call()
     synchronise(device)
-    return 1000.0 * (perf_counter() - start)
+    return 1000.0 * (perf_counter() - start), 1000.0 * (process_time() - busy)

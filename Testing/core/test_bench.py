@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -18,13 +19,15 @@ from FastSAM3DCore.bench.attention import attention_scaling
 from FastSAM3DCore.bench.chart import draw_chart
 from FastSAM3DCore.bench.compute import compared
 from FastSAM3DCore.bench.memory import peak_growth_mb
-from FastSAM3DCore.bench.networks import random_weights
+from FastSAM3DCore.bench.networks import plain_network, random_weights
 from FastSAM3DCore.bench.phantom import abdomen
 from FastSAM3DCore.bench.report import check_agreement
 from FastSAM3DCore.bench.sam2d import Sam2DEncoder
 from FastSAM3DCore.bench.timing import compare
 from FastSAM3DCore.cli import main
 from FastSAM3DCore.errors import FastSAM3DError
+from FastSAM3DCore.modeling.config import STUDENT
+from FastSAM3DCore.modeling.sam3d import Sam3D
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -84,6 +87,14 @@ def test_calls_are_timed_in_turn_and_slow_ones_do_not_starve_fast_ones() -> None
     assert times["slow"].runs < times["fast"].runs <= 20
     assert 15 < times["slow"].low_ms <= times["slow"].median_ms <= times["slow"].high_ms
     assert times["slow"].runs + times["fast"].runs + 2 == len(order)  # one warm-up each, not counted
+    assert times["slow"].cpu_ms < 0.5 * times["slow"].median_ms  # asleep, not at work
+
+
+def test_without_a_checkout_there_is_no_plain_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = Sam3D(replace(STUDENT, image_size=32, dim=48, mlp_dim=64, depth=3))
+    assert plain_network(model, CPU) is not None
+    monkeypatch.setattr("FastSAM3DCore.bench.networks.PLAIN_REFERENCE", tmp_path / "plain_reference.py")
+    assert plain_network(model, CPU) is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from time import sleep
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from FastSAM3DCore.cuda_graphs import GraphedModule, pad_prompts
+from FastSAM3DCore.fair_lock import FairLock
 from FastSAM3DCore.host_staging import HostStaging
 
 CPU = torch.device("cpu")
@@ -183,6 +185,39 @@ def test_threads_that_share_a_recording_get_their_own_results() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_threads_that_wait_are_served_in_the_order_they_came() -> None:
+    lock, order = FairLock(), []
+
+    def work(number: int) -> None:
+        with lock:
+            order.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    with lock:
+        for count, thread in enumerate(threads, start=1):
+            thread.start()
+            while lock.waiting < count:
+                sleep(0.001)
+        # The holder asks again at once, as a session that clicks without a pause does.
+        again = threading.Thread(target=work, args=(99,))
+        again.start()
+        while lock.waiting < 6:
+            sleep(0.001)
+    for thread in (*threads, again):
+        thread.join()
+    assert order == [0, 1, 2, 3, 4, 99]
+    with lock:
+        assert lock.waiting == 0
+
+
+def test_a_lock_is_handed_on_after_an_error() -> None:
+    lock = FairLock()
+    with pytest.raises(ValueError, match="inside"), lock:
+        raise ValueError("inside")
+    with lock:
+        assert lock.waiting == 0
 
 
 def test_clearing_gives_recordings_back() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from FastSAM3DCore.bench.networks import Clicked, Runner, default_network
 from FastSAM3DCore.bench.phantom import abdomen
 from FastSAM3DCore.bench.sam2d import Sam2DEncoder
 from FastSAM3DCore.bench.timing import compare, device_ms, measure
+from FastSAM3DCore.device_model import DeviceModel
 from FastSAM3DCore.kernels.dispatch import kernel_obstacle, sparse_attention_3d
 from FastSAM3DCore.kernels.sparse_attention import dense_attention_3d
 from FastSAM3DCore.kernels.sparse_attention import sparse_attention_3d as torch_sparse_attention_3d
@@ -220,6 +224,58 @@ def whole_scan(device: torch.device, scale: Scale) -> dict[str, Any]:
     """Clicks in a session on a whole scan with the default network."""
     volume, organ = abdomen(scale.scan)
     return asdict(click_through(default_network(device)[0], device, volume, organ, scale.clicks))
+
+
+def memory_pressure(device: torch.device, scale: Scale) -> dict[str, Any]:
+    """With next to no device memory allowed, the same answers come from the CPU, with a notice and no error."""
+    network, _ = default_network(torch.device("cpu"))
+    image = torch.randn(1, 1, scale.crop, scale.crop, scale.crop)
+    with torch.inference_mode():
+        wanted = network.encode(image)
+    notices: list[str] = []
+    model = DeviceModel(copy.deepcopy(network).to(device), device, notify=notices.append)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 2**20) / total, device)
+    try:
+        found = model.encode(image)
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+    error = max(float((found[key].cpu() - wanted[key]).abs().max()) for key in wanted)
+    moved = model.device.type == "cpu" and (device.type == "cpu" or len(notices) == 1)
+    return {"notices": notices, "largest_error": error, "passed": moved and error < 1e-3}
+
+
+def sharing(device: torch.device, scale: Scale, threads: int = 4) -> dict[str, Any]:
+    """Sessions click on one recorded network at once: everyone's share, and that nobody gets others' answers."""
+    network, _ = default_network(device)
+    runner = Runner(network, device)
+    images = [torch.randn(1, 1, scale.crop, scale.crop, scale.crop, device=device) for _ in range(threads)]
+    clicked = Clicked.on(scale.crop, scale.crop // network.traits.mask_stride, device)
+    embeddings = [runner.encode(image) for image in images]
+    wanted = [runner.decode(embedding, clicked) for embedding in embeddings]
+    counts, wrong = [0] * threads, [0] * threads
+    end_of_time = perf_counter() + scale.seconds
+
+    def session(number: int) -> None:
+        while perf_counter() < end_of_time or counts[number] == 0:
+            logits = runner.decode(embeddings[number], clicked)
+            wrong[number] += int(float((logits - wanted[number]).abs().max()) > 1e-2)
+            counts[number] += 1
+
+    workers = [threading.Thread(target=session, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return {
+        "clicks": counts,
+        "wrong": sum(wrong),
+        "least_over_most": min(counts) / max(counts),
+        "passed": not any(wrong),
+    }
 
 
 def release(device: torch.device) -> None:

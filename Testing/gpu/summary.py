@@ -73,6 +73,9 @@ def text(report: dict[str, Any]) -> str:
         scan = report["whole_scan"]
         lines.append(f"whole scan {scan['shape_ijk']}: first click {number(scan['first_ms'])} ms, "
                      f"warm {number(scan['warm_ms'])} ms; {figures(scan['split_ms'])}")  # fmt: skip
+    for name in ("sharing", "memory_pressure"):
+        if name in report:
+            lines.append(f"{name}: {report[name]}")
     lines.append("aims:")
     for name, aim in report["aims"].items():
         state = {True: "reached", False: "MISSED", None: "not measured"}[aim["reached"]]
