@@ -92,8 +92,8 @@ class _Entry:
 class GraphedModule:
     """A callable that replays recordings of another, one for each shape of its inputs.
 
-    Safe to share between threads and streams: a fair lock and an event put calls in the order they came. Runs in inference mode;
-    outputs are copies, so they may be kept.
+    Safe to share between threads and streams: a fair lock and an event put calls in the order they came. Runs in
+    inference mode; outputs are copies, so they may be kept.
 
     Args:
         function: called with tensors, possibly in dicts, lists and tuples, and plain values; returns the same. It
