@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cuda_graphs import Capture, GraphedModule, map_tensors
+from .cuda_graphs import Capture, GraphedModule, map_tensors, pad_prompts
 from .modeling.interface import Embedding, ModelTraits
 
 __all__ = ["DeviceModel", "is_out_of_memory"]
@@ -35,6 +35,8 @@ class DeviceModel:
         device: where to compute.
         release: called before a second attempt; frees what the caller can spare (cached embeddings).
         notify: told in one sentence when work moves to the CPU; a warning in the log by default.
+        prompt_multiple: points are filled up to a multiple of this with "no point", so that one recording serves
+            several numbers of clicks; only for networks that ignore such points, 1 leaves prompts alone.
         capture: as for `GraphedModule`.
     """
 
@@ -43,6 +45,7 @@ class DeviceModel:
         model: nn.Module,
         device: torch.device,
         *,
+        prompt_multiple: int = 1,
         release: Callable[[], None] = lambda: None,
         notify: Callable[[str], None] = logger.warning,
         capture: Capture | None = None,
@@ -52,6 +55,7 @@ class DeviceModel:
         self._device = device
         self._release = release
         self._notify = notify
+        self._prompt_multiple = prompt_multiple
         self._encode = GraphedModule(network.encode, device, capture=capture)
         self._decode = GraphedModule(network.decode, device, capture=capture)
 
@@ -81,6 +85,8 @@ class DeviceModel:
         boxes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Answer prompts; arguments from any device, also an embedding made before work moved to the CPU."""
+        if self._prompt_multiple > 1:
+            point_coords, point_labels = pad_prompts(point_coords, point_labels, self._prompt_multiple)
         arguments = (embedding, point_coords, point_labels, mask_logits)
         options: dict[str, Any] = {} if boxes is None else {"boxes": boxes}
 

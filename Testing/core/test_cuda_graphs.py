@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from FastSAM3DCore.cuda_graphs import GraphedModule, pad_prompts
+from FastSAM3DCore.device_model import DeviceModel
 from FastSAM3DCore.fair_lock import FairLock
 from FastSAM3DCore.host_staging import HostStaging
+from FastSAM3DCore.modeling.hires import HiresConfig, build_hires
 
 CPU = torch.device("cpu")
 
@@ -234,6 +236,27 @@ def test_prompts_are_padded_with_points_that_are_none(points: int, padded: int) 
     assert labels.shape == (2, padded)
     assert bool((labels[:, points:] == -1).all())
     assert bool((labels[:, :points] == 1).all())
+
+
+def test_the_projects_network_ignores_padded_points_so_that_one_recording_serves_many_clicks() -> None:
+    torch.manual_seed(0)
+    network = build_hires(HiresConfig(stem=8, middle=16, width=32, heads=2, depth=3, embedding=4, decoder=(8, 16, 32)))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    recorder = Recorder()
+    model = DeviceModel(network.eval(), torch.device("meta"), prompt_multiple=8, capture=recorder)
+    # Where the recorder records is the CPU; "meta" only says that this is a device that can be recorded.
+    for part in (model._encode, model._decode):
+        part._device = CPU
+    embedding = model.encode(torch.rand(1, 1, 32, 32, 32))
+    for count in (1, 2, 5):
+        points, labels = 32 * torch.rand(1, count, 3), torch.arange(count)[None] % 2
+        found = model.decode(embedding, points, labels, None)
+        with torch.inference_mode():
+            wanted = network.decode(embedding, points, labels, None)
+        for mine, right in zip(found, wanted, strict=True):
+            torch.testing.assert_close(mine, right)
+    assert recorder.captures == 2  # one of encode, one of decode
 
 
 def test_staged_copies_hold_the_numbers_and_belong_to_the_caller() -> None:
