@@ -25,7 +25,7 @@ def test_a_dry_run_goes_through_every_section_and_reports_the_aims(tmp_path: Pat
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["failures"] == {}
     assert {"attention", "attention_training", "networks", "sam2d", "whole_scan"} <= set(report)
-    assert all(report[name]["passed"] for name in ("correctness", "sharing", "memory_pressure"))
+    assert all(report[name]["passed"] for name in ("correctness", "crops", "sharing", "memory_pressure"))
     assert all(aim["found"] is not None for aim in report["aims"].values())
     assert "FIGURES MEAN NOTHING" in done.stdout
     assert report["machine"]["date"][:10] in done.stdout

@@ -20,8 +20,11 @@ from FastSAM3DCore.bench.memory import peak_growth_mb
 from FastSAM3DCore.bench.networks import Clicked, Runner, default_network
 from FastSAM3DCore.bench.phantom import abdomen
 from FastSAM3DCore.bench.sam2d import Sam2DEncoder
-from FastSAM3DCore.bench.timing import compare, device_ms, measure
+from FastSAM3DCore.bench.timing import compare, device_ms, measure, synchronise
 from FastSAM3DCore.device_model import DeviceModel
+from FastSAM3DCore.device_volume import DeviceVolume, standardise_on_device
+from FastSAM3DCore.engine import standardise
+from FastSAM3DCore.geometry import CanonicalAxes, CropFrame, sample_crop
 from FastSAM3DCore.kernels.dispatch import kernel_obstacle, sparse_attention_3d
 from FastSAM3DCore.kernels.sparse_attention import dense_attention_3d
 from FastSAM3DCore.kernels.sparse_attention import sparse_attention_3d as torch_sparse_attention_3d
@@ -224,6 +227,33 @@ def whole_scan(device: torch.device, scale: Scale) -> dict[str, Any]:
     """Clicks in a session on a whole scan with the default network."""
     volume, organ = abdomen(scale.scan)
     return asdict(click_through(default_network(device)[0], device, volume, organ, scale.clicks))
+
+
+def crops(device: torch.device, scale: Scale) -> dict[str, Any]:
+    """Cutting and normalising a crop of a whole scan, on the device and in main memory; largest difference."""
+    volume, organ = abdomen(scale.scan)
+    axes = CanonicalAxes.of(volume)
+    step = 0.6 * min(scale.scan) / scale.crop
+    corner = tuple(
+        centre * count - step * scale.crop / 2 for centre, count in zip(organ.centre, axes.shape, strict=True)
+    )
+    frame = CropFrame(corner, (step,) * 3, (scale.crop,) * 3, step)
+    start = perf_counter()
+    kept = DeviceVolume(volume.array_kji, axes, device)
+    synchronise(device)
+    upload = 1000 * (perf_counter() - start)
+
+    def here() -> torch.Tensor:
+        return standardise(sample_crop(volume.array_kji, axes, frame, "average"))
+
+    def there() -> torch.Tensor:
+        return standardise_on_device(kept.sample(frame, "average"))
+
+    with torch.inference_mode():
+        times = compare({"device": there, "host": here}, device, seconds=scale.seconds)
+        error = float((there().cpu() - here()).abs().max())
+    figures = {f"{name}_ms": timing.median_ms for name, timing in times.items()}
+    return {**figures, "upload_ms": upload, "largest_difference": error, "passed": error < 1e-3}
 
 
 def memory_pressure(device: torch.device, scale: Scale) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def text(report: dict[str, Any]) -> str:
         scan = report["whole_scan"]
         lines.append(f"whole scan {scan['shape_ijk']}: first click {number(scan['first_ms'])} ms, "
                      f"warm {number(scan['warm_ms'])} ms; {figures(scan['split_ms'])}")  # fmt: skip
-    for name in ("sharing", "memory_pressure"):
+    for name in ("crops", "sharing", "memory_pressure"):
         if name in report:
             lines.append(f"{name}: {report[name]}")
     lines.append("aims:")
