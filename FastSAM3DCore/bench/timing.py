@@ -73,8 +73,9 @@ def compare(
     Args:
         calls: name -> call; inputs and state are the caller's.
         device: waited for before and after each run.
-        seconds: time to spend on all of them, warm-up included; `least` runs happen whatever they take.
-        least: runs of each call that are timed.
+        seconds: time to spend on all of them, warm-up included.
+        least: runs of each call that are timed whatever they take; one run of a call that takes more than its share
+            of the time (it needs no second one to be known well enough).
         most: no call is timed more often.
     """
     firsts = {name: _run(call, device)[0] for name, call in calls.items()}
@@ -92,7 +93,8 @@ def compare(
             processor[name].append(busy)
             spent[name] += elapsed
             count = len(samples[name])
-            if count >= most or (count >= least and spent[name] >= share):
+            enough = least if firsts[name] < share else 1
+            if count >= most or (count >= enough and spent[name] >= share):
                 active.remove(name)
     return {name: Timing.of(samples[name], firsts[name], processor[name]) for name in calls}
 

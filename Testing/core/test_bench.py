@@ -90,6 +90,12 @@ def test_calls_are_timed_in_turn_and_slow_ones_do_not_starve_fast_ones() -> None
     assert times["slow"].cpu_ms < 0.5 * times["slow"].median_ms  # asleep, not at work
 
 
+def test_a_call_that_takes_more_than_its_share_is_timed_once_after_warming_up() -> None:
+    times = compare({"long": lambda: sleep(0.03), "short": lambda: None}, CPU, seconds=0.02, least=3)
+    assert (times["long"].runs, times["short"].runs >= 3) == (1, True)
+    assert times["long"].low_ms == times["long"].median_ms == times["long"].high_ms
+
+
 def test_without_a_checkout_there_is_no_plain_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = Sam3D(replace(STUDENT, image_size=32, dim=48, mlp_dim=64, depth=3))
     assert plain_network(model, CPU) is not None
