@@ -15,7 +15,6 @@ import torch
 
 from FastSAM3DCore.bench.attention import HEAD_DIM, HEADS, WINDOW, attention_scaling
 from FastSAM3DCore.bench.compute import Networks, agreement, as_written, count_gflop
-from FastSAM3DCore.bench.end_to_end import click_through
 from FastSAM3DCore.bench.memory import peak_growth_mb
 from FastSAM3DCore.bench.networks import Clicked, Runner, default_network
 from FastSAM3DCore.bench.phantom import abdomen
@@ -225,6 +224,9 @@ def sam2d(device: torch.device, scale: Scale) -> dict[str, float]:
 
 def whole_scan(device: torch.device, scale: Scale) -> dict[str, Any]:
     """Clicks in a session on a whole scan with the default network."""
+    # Sessions need SimpleITK, which a machine that is there for its card may not have; nothing else here does.
+    from FastSAM3DCore.bench.end_to_end import click_through
+
     volume, organ = abdomen(scale.scan)
     return asdict(click_through(default_network(device)[0], device, volume, organ, scale.clicks))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from FastSAM3DCore.bench.report import LEAST_DICE
+from FastSAM3DCore.bench.compute import LEAST_DICE
 
 
 def ratio(numerator: float | None, denominator: float | None) -> float | None:
@@ -80,6 +80,7 @@ def text(report: dict[str, Any]) -> str:
     for name, aim in report["aims"].items():
         state = {True: "reached", False: "MISSED", None: "not measured"}[aim["reached"]]
         lines.append(f"  {name:58} {number(aim['found']):>10}  aim {aim['aim']:<8g} {state}")
+    lines += [f"not run: {name}, {reason}" for name, reason in report["not_run"].items()]
     lines += [f"FAILED {name}: {reason}" for name, reason in report["failures"].items()]
     lines.append(f"{report['seconds']:.0f} s")
     return "\n".join(lines)
