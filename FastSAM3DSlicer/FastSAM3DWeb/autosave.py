@@ -87,7 +87,7 @@ class Autosave:
         return self._since is not None
 
     def now(self) -> None:
-        """Save at once. The segments are handed to MRML's own writer, uncompressed: the page waits for it."""
+        """Save at once. The segments are handed to MRML's own writer, only where they are: the page waits for it."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._since = None, None
@@ -98,7 +98,7 @@ class Autosave:
         saved.active = ids.index(self.study.active_id) if self.study.active_id in ids else 0
         self._describe(saved)
         try:
-            self.study.write_segmentation(self.segments_path, compress=False)
+            self.study.write_segmentation(self.segments_path, quick=True)
             temporary = self.folder / f"{STATE_FILE}.new"
             temporary.write_text(json.dumps(asdict(saved)), encoding="utf-8")
             os.replace(temporary, self.folder / STATE_FILE)

@@ -96,9 +96,9 @@ class Study:
         self.activate(self.segment_ids()[0])
         return node.GetSegmentation().GetNumberOfSegments()
 
-    def write_segmentation(self, path: Path, *, compress: bool = True) -> None:
+    def write_segmentation(self, path: Path, *, quick: bool = False) -> None:
         """Write the segments, with their prompt logs, as .seg.nrrd."""
-        write_segmentation(self.segmentation_node, path, compress=compress)
+        write_segmentation(self.segmentation_node, path, quick=quick)
 
     # Segments
 

@@ -193,7 +193,7 @@ def test_scans_come_in_by_menu_and_by_drop_and_bad_ones_are_refused(own: AppPage
     assert "49 × 57 × 41" in own.state("scan_detail")
     own.page.wait_for_timeout(800)
     own.center_ras = small.center_ras
-    own.click("Red", small.balls[0].center_ras)
+    own.click("Red", small.balls[1].center_ras)
     assert own.tinted("Red") > 1000
     saved = own.download("seg", tmp_path)
 
