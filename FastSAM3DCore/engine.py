@@ -49,6 +49,15 @@ class CropPrompts:
     box: NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Crop:
+    """A cached crop: its z-scored voxels, its embedding and the memory they take."""
+
+    image: Tensor
+    embedding: Embedding
+    nbytes: int
+
+
 class Engine:
     """Runs a promptable network on crops of a scan.
 
@@ -72,7 +81,7 @@ class Engine:
         self.dtype = fast_dtype(device) if dtype is None else dtype
         self.traits: ModelTraits = model.traits
         self.seconds: dict[str, float] = {}
-        self._cache: OrderedDict[CropFrame, tuple[Embedding, int]] = OrderedDict()
+        self._cache: OrderedDict[CropFrame, _Crop] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._cancelled = threading.Event()
         self._volume: Volume | None = None
@@ -113,25 +122,37 @@ class Engine:
         if self._cancelled.is_set():
             raise CancelledError("Cancelled; nothing was changed.")
 
+    def image(self, frame: CropFrame) -> Tensor:
+        """The z-scored voxels of a crop, (D, H, W) float32 on the CPU."""
+        return self._look(frame).image
+
     def embed(self, frame: CropFrame) -> Embedding:
         """The embedding of a crop, from the cache or made now."""
+        return self._look(frame).embedding
+
+    def _look(self, frame: CropFrame) -> _Crop:
         cached = self._cache.get(frame)
         if cached is not None:
             self._cache.move_to_end(frame)
-            return cached[0]
+            return cached
         self.check_cancelled()
         start = perf_counter()
         crop = sample_crop(self.volume.array_kji, self.axes, frame, "linear" if self.traits.fixed_crop else "average")
-        image = standardise(crop)[None, None]
+        image = standardise(crop)
         self._spent("crop", start)
         start = perf_counter()
-        embedding = self._run(lambda: self.model.encode(image.to(self.device)))
+        embedding = self._run(lambda: self.model.encode(image[None, None].to(self.device)))
         self._spent("encode", start)
-        size = _nbytes(embedding)
-        while self._cache and sum(entry[1] for entry in self._cache.values()) + size > self._cache_bytes:
+        entry = _Crop(image, embedding, _nbytes(embedding) + _nbytes(image))
+        while self._cache and self.cached_bytes + entry.nbytes > self._cache_bytes:
             self._cache.popitem(last=False)
-        self._cache[frame] = (embedding, size)
-        return embedding
+        self._cache[frame] = entry
+        return entry
+
+    @property
+    def cached_bytes(self) -> int:
+        """Memory held by cached crops and their embeddings."""
+        return sum(entry.nbytes for entry in self._cache.values())
 
     def decode(self, frame: CropFrame, prompts: CropPrompts, previous: Tensor | None) -> tuple[Tensor, float]:
         """Answer prompts on a crop.

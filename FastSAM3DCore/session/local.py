@@ -86,11 +86,12 @@ class LocalSession:
         self.engine.cancel()
 
     def prefetch(self, point_ijk: Sequence[float]) -> None:
-        """Embed the crop that a click at this voxel would need, so that the click itself is quick."""
+        """Embed the crops that a first click at this voxel would need, so that the click itself is quick."""
         point = as_ijk(point_ijk)
         if self.grid.box.contains(point):
             self.engine.begin()
-            self.engine.embed(self._proposer.first_frame(self.engine.axes.from_ijk(point)))
+            for frame in self._proposer.first_frames(self.engine.axes.from_ijk(point)):
+                self.engine.embed(frame)
 
     # ---- what is there --------------------------------------------------------------------------------
 
@@ -343,7 +344,7 @@ class LocalSession:
         limit = self._limit(prompt)
         fresh = self.grid.foreground_box().is_empty
         if not (fresh and not focus.positive):
-            careful = any(isinstance(p, MaskPrompt) for p in log)
+            careful = not fresh and not isinstance(prompt, BoxPrompt)
             proposal = self._proposer.propose(log, focus, self._frame, fresh)
             self._proposer.restrict(proposal, focus, careful=careful)
             self._paste(proposal, limit, deltas)

@@ -25,13 +25,14 @@ from .shapes import polygon_points, polyline_voxels
 
 __all__ = ["Focus", "Proposal", "Proposer"]
 
-# A first look takes in this much, in mm: an organ's surroundings, or a small structure with room around it.
-FIRST_SIDE_MM = 96.0
-# A structure should fill about this fraction of its crop: enough resolution, enough context.
-FILL = 0.6
-MIN_FILL = 0.4
+# How large is what was clicked? A first click is looked at in crops of these sides, in mm, and the most convincing
+# answer is taken. On 39 structures of 18 scans the best of them scored .48 mean Dice where any single side scored .45
+# at most (choosing with the truth at hand: .58).
+FIRST_SIDES_MM = (34.0, 60.0, 106.0, 188.0)
+# An edge as strong as the noise around it is worth this much mean probability.
+EDGE_WEIGHT = 0.1
 ZOOM_OUT = 1.6
-MAX_LOOKS = 4
+MAX_ZOOMS = 3
 # A prompt this close to a crop's faces (fraction of the crop) is looked at in another crop.
 MARGIN = 0.1
 # Near crop faces that are not the scan's own, answers fade into what was there before, over this many crop voxels.
@@ -126,24 +127,40 @@ class Proposer:
             current: the crop of the last answer; used again if the prompt lies well inside it.
             fresh: nothing has been segmented yet, so the structure's size is free to set the zoom.
         """
-        frame = current if current is not None and self._fits(focus, current) else self._first_frame(focus, current)
-        for look in range(MAX_LOOKS):
-            proposal = self.answer(prompts, frame)
-            better = None if look == MAX_LOOKS - 1 else self._better_frame(proposal, focus, fresh)
-            if better is None or better == frame:
+        if current is not None and self._fits(focus, current):
+            proposal = self.answer(prompts, current)
+        elif focus.side_mm is None and (fresh or current is None):
+            answers = [self.answer(prompts, frame) for frame in self.first_frames(focus.centre)]
+            proposal = max(answers, key=lambda answer: self._conviction(answer, focus))
+        else:
+            side = focus.side_mm or current.voxel_mm * max(current.size)  # type: ignore[union-attr]
+            proposal = self.answer(prompts, self._frame(focus.centre, side))
+        for _ in range(MAX_ZOOMS):
+            wider = self._wider_frame(proposal, focus)
+            if wider is None or wider == proposal.frame:
                 break
-            frame = better
+            proposal = self.answer(prompts, wider)
         return proposal
 
-    def first_frame(self, centre: NDArray[np.float64]) -> CropFrame:
-        """The crop that a first click at a canonical point would look at."""
-        return self._first_frame(Focus(centre, None, centre[None], True), None)
+    def first_frames(self, centre: NDArray[np.float64]) -> list[CropFrame]:
+        """The crops that a first click at a canonical point is looked at in."""
+        return list(dict.fromkeys(self._frame(centre, side) for side in FIRST_SIDES_MM))
 
-    def _first_frame(self, focus: Focus, current: CropFrame | None) -> CropFrame:
-        side = focus.side_mm
-        if side is None:
-            side = FIRST_SIDE_MM if current is None else current.voxel_mm * max(current.size)
-        return self._frame(focus.centre, side)
+    def _conviction(self, proposal: Proposal, focus: Focus) -> float:
+        """How much an answer looks like a structure: sure inside, and set off from its surroundings."""
+        found = self._near_focus(proposal.logits > 0, proposal.frame, focus)
+        if not bool(found.any()):
+            return 0.0
+        sure = float(torch.sigmoid(proposal.logits[found]).mean())
+        stride = self._engine.traits.mask_stride
+        image = self._engine.image(proposal.frame)
+        if stride > 1:
+            image = torch.nn.functional.avg_pool3d(image[None, None], stride)[0, 0]
+        rim, surroundings = found & (_dilate(~found) > 0), ~found & (_dilate(found) > 0)
+        if not bool(rim.any()) or not bool(surroundings.any()):
+            return sure
+        step = (image[rim].mean() - image[surroundings].mean()).abs()
+        return sure + EDGE_WEIGHT * float(step / (image[rim | surroundings].std() + 1e-3))
 
     def _frame(self, centre: NDArray[np.float64], side_mm: float) -> CropFrame:
         axes, traits = self._engine.axes, self._engine.traits
@@ -167,26 +184,21 @@ class Proposer:
         high = frame.to_canonical(np.asarray(frame.size) - 0.5)
         return np.stack([low > 0.5, high < np.asarray(self._engine.axes.shape) - 1.5], axis=1)
 
-    def _better_frame(self, proposal: Proposal, focus: Focus, fresh: bool) -> CropFrame | None:
-        """Another crop if this one cuts the change off, or is far too wide for it."""
+    def _wider_frame(self, proposal: Proposal, focus: Focus) -> CropFrame | None:
+        """A wider crop if this one cuts the change off."""
         frame = proposal.frame
         stride = self._engine.traits.mask_stride
         changes = self._near_focus(proposal.changes, frame, focus)
-        side = frame.voxel_mm * max(frame.size)
         if not changes.any():
-            # Nothing found: a small structure may show at a finer zoom.
-            return self._frame(focus.centre, side / ZOOM_OUT) if fresh and focus.side_mm is None else None
+            return None
         where = changes.nonzero()
         low, high = where.amin(0).numpy() * stride, (where.amax(0).numpy() + 1) * stride
         open_faces = self._open_faces(frame)
         cut = (open_faces[:, 0] & (low <= stride)) | (open_faces[:, 1] & (high >= np.asarray(frame.size) - stride))
+        if not cut.any():
+            return None
         middle = frame.to_canonical((low + high) / 2 - 0.5)
-        if cut.any():
-            return self._frame((middle + focus.centre) / 2, side * ZOOM_OUT)
-        fill = float((high - low).max()) / max(frame.size)
-        if fresh and focus.side_mm is None and fill < MIN_FILL:
-            return self._frame(middle, side * fill / FILL)
-        return None
+        return self._frame((middle + focus.centre) / 2, frame.voxel_mm * max(frame.size) * ZOOM_OUT)
 
     def _near_focus(self, flags: Tensor, frame: CropFrame, focus: Focus) -> Tensor:
         """The connected components of `flags` that come within two voxels of the focus' anchors."""
@@ -259,7 +271,9 @@ class Proposer:
         Args:
             proposal: changed in place.
             focus: what the prompt is about.
-            careful: the mask holds hand work; only the change that the prompt points at is taken.
+            careful: take only the change the prompt points at: a positive prompt adds what touches it, a
+                negative one takes it away. From the second click on that scored .77 mean Dice after six clicks,
+                taking all of every answer .75, and work already done is safe.
         """
         frame, stride = proposal.frame, self._engine.traits.mask_stride
         voxels = (frame.from_canonical(focus.anchors) + 0.5) / stride - 0.5
@@ -268,7 +282,8 @@ class Proposer:
         if agreed.all() and bool((proposal.previous > 0).any()):
             proposal.accept *= _ball(proposal.logits.shape, voxels, TOUCH_UP_VOXELS / stride)
         elif careful:
-            change = self._near_focus(proposal.changes, frame, focus)
+            wanted = proposal.changes & ((proposal.logits > 0) == focus.positive)
+            change = self._near_focus(wanted, frame, focus)
             proposal.accept *= _dilate(change)  # its blurred rim comes along
         else:
             stray = (proposal.logits > 0) & (proposal.previous <= 0)
