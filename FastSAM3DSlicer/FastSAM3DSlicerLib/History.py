@@ -45,6 +45,11 @@ class Step:
     after: SegmentLog
     session: str = "step"
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Which segment and time point."""
+        return (self.segmentationId, self.segmentId, self.frame)
+
 
 class History:
     """Two stacks of steps."""

@@ -220,6 +220,6 @@ class PromptJobs(PromptResults):
         if node is None:
             self.history.forget(step.segmentationId)
             raise PromptError("The segmentation of that step is gone; it cannot be restored.")
-        if self.active is None or self.active.key != (step.segmentationId, step.segmentId, step.frame):
+        if self.active is None or self.active.key != step.key:
             self.setSegment(node, step.segmentId)
         return self._ready()

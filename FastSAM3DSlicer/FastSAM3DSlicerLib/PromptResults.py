@@ -108,7 +108,7 @@ class PromptResults:
 
     def _remember(self, step: Step) -> None:
         last = self.history.undoSteps[-1] if self.history.undoSteps else None
-        if last is not None and step.title == last.title == "threshold" and step.segmentId == last.segmentId:
+        if last is not None and step.title == last.title == "threshold" and step.key == last.key:
             last.changes += step.changes
             last.after = step.after
             self.history.redoSteps.clear()

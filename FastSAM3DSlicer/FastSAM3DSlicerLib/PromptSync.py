@@ -156,20 +156,13 @@ class PromptSync:
         node.GetNthControlPointPositionWorld(index, position)
         positive = self._watched[node.GetID()][1]
         self._busy.add(key)
-        self._submit(
-            lambda: self.logic.preparePoint(position, positive), lambda update: self._pointDone(node, key, update)
-        )
+        self._submit(lambda: self.logic.preparePoint(position, positive), lambda update: self._pointDone(key, update))
 
-    def _pointDone(self, node: Any, key: tuple[str, str], update: MaskUpdate | None) -> None:
+    def _pointDone(self, key: tuple[str, str], update: MaskUpdate | None) -> None:
         self._busy.discard(key)
-        if self.logic.scene.IsNodePresent(node):
-            index = node.GetNthControlPointIndexByID(key[1])
-            if update is not None and update.prompt_id is not None:
-                self.markups.pointIds[key] = update.prompt_id
-            elif update is None and index >= 0:
-                with self.held():
-                    node.RemoveNthControlPoint(index)
-        self.mirror()
+        if update is not None and update.prompt_id is not None:
+            self.markups.pointIds[key] = update.prompt_id
+        self.mirror()  # takes a refused marker away: no prompt of the log is at its place
 
     def _onDragged(self, node: Any, index: int | None) -> None:
         if self._held:

@@ -378,3 +378,38 @@ def test_shortcuts_live_only_while_enabled_and_can_be_changed():
 def test_no_default_key_is_one_that_slicer_uses_itself():
     taken = {"del", "backspace", "s", "p", "ctrl+z", "ctrl+y", "ctrl+s"}
     assert not taken & {key.lower() for key, _ in DEFAULTS.values()}
+
+
+def test_going_to_the_most_uncertain_slice_without_prompts_says_so(controller):
+    controller.goToUncertain()
+    finish(controller)
+    assert controller.said[-1] in ("Nothing to look at yet; give a prompt first.", "No slice needs a look.")
+
+
+def test_damaged_accepted_slices_are_ignored(controller):
+    from FastSAM3DSlicerLib.SliceReview import ACCEPTED_TAG, acceptedSlices
+
+    controller.logic.active.segment.SetTag(ACCEPTED_TAG, "[[1,2],3]")
+    assert acceptedSlices(controller.logic.active.segment) == []
+    controller.click(25, 25, 15)
+    finish(controller)
+    assert whole(controller.logic).any()
+
+
+def test_an_edit_made_while_undo_runs_is_not_lost(controller, session):
+    from Testing.mrml.conftest import setWhole
+
+    controller.click(25, 25, 15)
+    finish(controller)
+    job = controller.logic.prepareTurn(redo=False)
+    job.call()
+    edited = whole(controller.logic)
+    edited[1:3, 1:3, 1:3] = 1
+    setWhole(controller.logic, controller.logic.active.segmentId, edited)
+    with pytest.raises(FastSAM3DError, match="edited meanwhile"):
+        job.apply(None)
+    assert np.array_equal(whole(controller.logic), edited)
+    controller.undo()
+    finish(controller)
+    assert not whole(controller.logic)[1:3, 1:3, 1:3].any()
+    assert whole(controller.logic)[15, 25, 25]

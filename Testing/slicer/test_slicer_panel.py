@@ -460,3 +460,67 @@ def test_entering_and_leaving_many_times_piles_nothing_up(ready):
         ready.widget.enter()
     assert ready.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 2  # one per sign
     assert ready.controller.sync.pointsNode(True).GetNumberOfControlPoints() == 1
+
+
+def test_a_weights_file_can_be_taken_into_use(ready, monkeypatch):
+    import qt
+
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: ("/somewhere/FastSAM3D.pth", "")))
+    ready.ui.importButton.click()
+    ready.settle()
+    assert ready.parameters().model == "fastsam3d"
+    assert ready.ui.modelCombo.currentText == "fastsam3d"
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: ("", "")))
+    ready.ui.importButton.click()
+    ready.settle()
+    assert ready.parameters().model == "fastsam3d"
+
+
+def test_removing_downloads_asks_first_and_goes_back_to_the_bundled_model(ready, monkeypatch):
+    import slicer
+
+    answers = [False, True]
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: answers.pop(0))
+    ready.parameters().model = "fastsam3d"
+    ready.ui.removeButton.click()
+    assert ready.parameters().model == "fastsam3d"
+    ready.ui.removeButton.click()
+    assert ready.parameters().model == "default"
+    assert "600 MB freed" in ready.ui.statusLabel.text
+
+
+def test_a_scan_that_cannot_be_used_is_said_and_the_panel_goes_on(ready):
+    import slicer
+    from Testing.mrml.scene import imageOf
+
+    colour = ready.scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photo")
+    colour.SetAndObserveImageData(imageOf(np.zeros((3, 4, 5, 3), np.uint8)))
+    ready.parameters().volume = colour
+    assert "colour volume" in ready.ui.statusLabel.text
+    ready.parameters().volume = ready.scan
+    place(ready, 20, 25, 15)
+    assert whole(ready.logic).any()
+    assert slicer.mrmlScene is ready.scene
+
+
+def test_the_scan_on_screen_is_the_one_that_is_chosen_first(panel):
+    composite = panel.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    panel.harness.headless.addVolume(np.zeros((5, 5, 5), np.int16), name="Loaded last")
+    composite.SetBackgroundVolumeID(panel.scan.GetID())
+    panel.widget.exit()
+    panel.parameters()
+    from FastSAM3DSlicerLib.Widget import shownVolume
+
+    assert shownVolume() is panel.scan
+
+
+def test_accepted_slices_can_be_released(ready):
+    place(ready, 20, 25, 15)
+    ready.parameters().sliceMode = True
+    ready.ui.acceptButton.click()
+    ready.settle()
+    from FastSAM3DSlicerLib.SliceReview import acceptedSlices
+
+    assert len(acceptedSlices(ready.logic.active.segment)) == 1
+    ready.ui.releaseButton.click()
+    assert acceptedSlices(ready.logic.active.segment) == []
