@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 .PHONY: help run test check setup setup-run setup-test clean
 
 help:
-	@echo "make run    set up, then open the browser app on a sample scan at http://127.0.0.1:$(PORT)"
+	@echo "make run    set up, segment a sample scan, open the browser app on it at http://127.0.0.1:$(PORT)"
 	@echo "make test   set up, then run the whole test suite"
 	@echo "make check  set up, then ruff and mypy"
 	@echo "make clean  remove .venv"
 
 run: $(VENV)/.run
 	$(BIN)/fastsam3d sample --output out/sample
+	$(BIN)/fastsam3d web --sample --port $(PORT)
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest
