@@ -126,7 +126,5 @@ class EditRules:
 
 def visibleSegments(segmentationNode: Any) -> set[str]:
     """Segments shown by the node's display node; all of them without one."""
-    display = segmentationNode.GetDisplayNode()
-    if display is None:
-        return set(segmentationNode.GetSegmentation().GetSegmentIDs())
-    return set(display.GetVisibleSegmentIDs())
+    ids, display = segmentationNode.GetSegmentation().GetSegmentIDs(), segmentationNode.GetDisplayNode()
+    return {segmentId for segmentId in ids if display is None or display.GetSegmentVisibility(segmentId)}

@@ -153,6 +153,7 @@ class Panel:
             if p.segmentation is not None and not p.segmentation.GetSegmentation().GetSegment(p.segmentId):
                 ids = p.segmentation.GetSegmentation().GetSegmentIDs()
                 p.segmentId = ids[0] if ids else ""
+            self.ui.segmentsTable.setSelectedSegmentIDs([p.segmentId] if p.segmentId else [])
             target = (p.volume, p.segmentation, p.segmentId)
             if target != self._target:
                 # Not taken (no voxels yet, locked away by a transform): looked at again at the next occasion.

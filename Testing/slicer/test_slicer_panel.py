@@ -524,3 +524,12 @@ def test_accepted_slices_can_be_released(ready):
     assert len(acceptedSlices(ready.logic.active.segment)) == 1
     ready.ui.releaseButton.click()
     assert acceptedSlices(ready.logic.active.segment) == []
+
+
+def test_a_segment_chosen_by_a_script_is_selected_in_the_table(ready):
+    other = ready.logic.active.node.GetSegmentation().AddEmptySegment("", "By script")
+    ready.parameters().segmentId = other
+    assert ready.ui.segmentsTable.selectedSegmentIDs() == [other]
+    assert ready.logic.active.segmentId == other
+    ready.parameters().segmentId = "no such segment"
+    assert ready.ui.segmentsTable.selectedSegmentIDs() == [ready.logic.active.segmentId]
