@@ -255,3 +255,42 @@ def test_an_roi_handle_dragged_with_the_mouse_runs_the_box_again(case):
     views.drag("Red", [(x0, y0), ((x0 + x1) // 2, (y0 + y1) // 2), (x1, y1)])
     assert roi.GetDisplayNode().GetHandlesInteractive()
     assert case.logic.prompts[0].box != before
+
+
+def test_the_uncertainty_overlay_colours_the_rim_and_goes_away(case):
+    from FastSAM3DSlicerLib.Uncertainty import UncertaintyOverlay
+
+    views = case.views
+    case.logic.wantProbability = True
+    case.logic.addPoint(case.at(40, 45, 30))
+    case.logic.active.node.GetDisplayNode().SetVisibility(False)
+    coloured = lambda: int((np.ptp(views.grab("Red").astype(int), axis=-1) > 40).sum())  # noqa: E731
+    assert coloured() == 0
+    overlay = UncertaintyOverlay(views.scene)
+    overlay.show(case.volume, case.logic.probability)
+    rim = coloured()
+    assert rim > 300
+    x, y = views.pixel("Red", case.at(40, 45, 30))
+    picture = views.grab("Red").astype(int)
+    assert np.ptp(picture[y, x]) < 40  # certain in the middle: the scan shows through
+    overlay.hide()
+    assert coloured() == 0
+
+
+def test_slice_mode_changes_the_slice_that_is_shown_and_no_other(case):
+    from FastSAM3DSlicerLib import SliceLimit
+    from FastSAM3DSlicerLib.Uncertainty import sliceModeNode
+
+    views, target = case.views, case.at(40, 45, 30)
+    x, y = views.pixel("Red", target)
+    views.move("Red", x, y)
+    node = sliceModeNode(views.scene)
+    assert node is views.sliceNode("Red")  # the one under the mouse
+    case.logic.rules.limit = SliceLimit.fromSliceNode(node, case.volume)
+    views.place(case.sync.pointsNode(True))
+    views.click("Red", x, y)
+    views.stopPlacing()
+    assert reddish(views.grab("Red")) > 500
+    node.JumpSliceByOffsetting(*case.at(40, 45, 32))
+    assert reddish(views.grab("Red")) == 0
+    case.logic.rules.limit = None
