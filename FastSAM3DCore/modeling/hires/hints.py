@@ -70,7 +70,7 @@ def draw_prompts(prompts: Prompts, embedding: Tensor, intensity: Tensor, sharpne
         prompts: of B targets.
         embedding: (B, E, D, H, W) learned click embedding.
         intensity: (B, 2, D, H, W) min-max and equalised intensities.
-        sharpness: scalar, how fast similarity falls with embedding distance; above zero.
+        sharpness: scalar, how fast similarity falls with the angle between embeddings; above zero.
 
     Returns:
         (B, PROMPT_MAPS + SIMILARITY_MAPS + GEODESIC_MAPS, D, H, W).
@@ -150,11 +150,12 @@ def _similarities(
     shape = embedding.shape[2:]
     cells = prompts.centres.round().long()
     index = (cells[..., 0] * shape[1] + cells[..., 1]) * shape[2] + cells[..., 2]  # (B, P)
-    flat, values = embedding.flatten(2), intensity.flatten(2)
+    # Centred unit vectors: free ones drifted along one direction until every similarity was zero and learning stopped.
+    centred = embedding - embedding.mean((2, 3, 4), keepdim=True)
+    flat, values = F.normalize(centred, dim=1, eps=1e-3).flatten(2), intensity.flatten(2)
     clicked = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)  # (B, P, E)
     reference = values.gather(2, index[:, None].expand(-1, 2, -1))  # (B, 2, P)
-    squares = flat.square().sum(1)[:, None] + clicked.square().sum(2)[..., None]
-    apart = (squares - 2 * torch.bmm(clicked, flat)).clamp(min=0) / flat.shape[1]  # (B, P, V)
+    apart = (1 - torch.bmm(clicked, flat)).clamp(min=0)  # (B, P, V), 0 alike .. 2 opposite
     maps = []
     for kind, chosen in enumerate((prompts.positive, prompts.negative)):
         blocked = torch.where(chosen, 0.0, _FAR)
