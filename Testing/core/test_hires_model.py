@@ -142,6 +142,17 @@ def test_points_outside_the_crop_are_clamped_and_many_are_welcome(model):
     torch.testing.assert_close(wild, tame, rtol=1e-3, atol=1e-3)
 
 
+def test_a_drift_below_zero_cannot_silence_the_half_resolution_features():
+    torch.manual_seed(0)
+    drifted = build_hires(SMALL).eval()
+    with torch.inference_mode():
+        drifted.encoder.stem.bias.fill_(-100.0)
+        drifted.encoder.lateral2.bias.fill_(-100.0)
+        embedding = drifted.encode(crop(16, 16, 16))
+    for name in ("fine", "click", "middle"):
+        assert float(embedding[name].std((2, 3, 4)).median()) > 0.01
+
+
 def test_space_to_depth_is_undone_by_depth_to_space():
     x = torch.randn(2, 3, 4, 6, 8)
     assert torch.equal(depth_to_space(space_to_depth(x)), x)
