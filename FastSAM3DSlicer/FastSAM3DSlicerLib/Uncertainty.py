@@ -17,6 +17,7 @@ from .VolumeBridge import shapeIjk
 OPACITY = 0.6
 # Certain voxels (both sides) are transparent; only above this the overlay shows.
 SHOWN_PERCENT = 20
+COLORS = 101
 
 
 def uncertaintyOf(probability: np.ndarray) -> np.ndarray:
@@ -56,6 +57,7 @@ class UncertaintyOverlay:
                 composite.SetForegroundVolumeID(None)
         if self.scene.IsNodePresent(self.node):
             self.scene.RemoveNode(self.node)
+            self.scene.RemoveNode(colorTable(self.scene))
         self.node, self._box = None, VoxelBox.empty()
 
     def _create(self, volumeNode: Any) -> None:
@@ -74,7 +76,7 @@ class UncertaintyOverlay:
         node.SetAndObserveImageData(image)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileColdToHotRainbow.txt")
+        display.SetAndObserveColorNodeID(colorTable(self.scene).GetID())
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(0, 100)
         display.SetApplyThreshold(True)
@@ -84,6 +86,22 @@ class UncertaintyOverlay:
             composite.SetForegroundVolumeID(node.GetID())
             composite.SetForegroundOpacity(OPACITY)
         self.node, self._volumeId, self._box = node, volumeNode.GetID(), VoxelBox.empty()
+
+
+def colorTable(scene: Any) -> Any:
+    """Yellow to red, of our own: the colours a scene comes with differ between applications."""
+    name = "FastSAM3D uncertainty colours"
+    node = scene.GetFirstNodeByName(name)
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLColorTableNode", name)
+        node.SetTypeToUser()
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        node.SetNumberOfColors(COLORS)
+        node.SetNamesInitialised(True)
+        for n in range(COLORS):
+            node.SetColor(n, str(n), 1.0, 1.0 - n / (COLORS - 1), 0.0, 1.0)
+    return node
 
 
 def composites(scene: Any) -> list[Any]:
