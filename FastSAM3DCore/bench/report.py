@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -84,26 +85,27 @@ def run_bench(
         The report as DESIGN 5 lays it out, with spreads and methods beside it; what was not measured is None.
     """
     plan = plan or BenchPlan()
-    on_stage("fresh process")
+    begin = _StageClock(on_stage)
+    begin("fresh process")
     fresh = fresh_start(str(device), plan.size)
-    on_stage("networks")
+    begin("networks")
     networks = Networks.build(device, plan.size)
-    on_stage("correctness against float32")
+    begin("correctness against float32")
     agreed = agreement(networks)
     gflop = count_gflop(networks)
-    on_stage("clicks")
+    begin("clicks")
     clicks = time_clicks(networks, seconds=0.3 * plan.seconds)
-    on_stage("encoders, ours and published")
+    begin("encoders, ours and published")
     encoders = time_encoders(networks, seconds=plan.seconds)
     per_second = time_batches(networks)
-    on_stage("a 2D SAM, slice by slice")
+    begin("a 2D SAM, slice by slice")
     sam = time_sam2d(
         device, slices=plan.sam_slices, image_size=plan.sam_size, depth=plan.sam_depth, timed=plan.sam_timed
     )
-    on_stage("clicks on a whole scan")
+    begin("clicks on a whole scan")
     volume, organ = abdomen(plan.scan)
     whole = click_through(networks.default, device, volume, organ, plan.clicks)
-    on_stage("sparse and dense attention")
+    begin("sparse and dense attention")
     half = torch.bfloat16 if device.type == "cuda" else torch.float32
     attention = attention_scaling(device, plan.tokens, dtype=half, seconds=0.15 * plan.seconds)
     return {
@@ -134,9 +136,28 @@ def run_bench(
         "spread": {"encode": spreads(encoders), "click": spreads(clicks), "end_to_end": asdict(whole)},
         "ratios": ratios(encoders, clicks, sam),
         "ratios_of_processor_time": processor_ratios(encoders, clicks),
+        "seconds": begin.done(),
         "machine": machine(),
         "method": describe_methods(size=plan.size, slices=plan.sam_slices, pixels=plan.sam_size, timed=plan.sam_timed),
     }
+
+
+class _StageClock:
+    """Tells which stage begins, and how long each took."""
+
+    def __init__(self, on_stage: Callable[[str], None]) -> None:
+        self._on_stage = on_stage
+        self._starts: list[tuple[str, float]] = []
+
+    def __call__(self, stage: str) -> None:
+        self._starts.append((stage, perf_counter()))
+        self._on_stage(stage)
+
+    def done(self) -> dict[str, float]:
+        """Seconds per stage, and of all."""
+        ends = [start for _, start in self._starts[1:]] + [perf_counter()]
+        seconds = {stage: end - start for (stage, start), end in zip(self._starts, ends, strict=True)}
+        return {**seconds, "all": sum(seconds.values())}
 
 
 def end_to_end(whole: EndToEnd) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from ..cuda_graphs import capture_cuda_graph
 
 __all__ = ["Timing", "compare", "device_ms", "measure", "synchronise"]
 
+LONG_MS = 5000.0
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -75,15 +77,16 @@ def compare(
         device: waited for before and after each run.
         seconds: time to spend on all of them, warm-up included.
         least: runs of each call that are timed whatever they take; one run of a call that takes more than its share
-            of the time (it needs no second one to be known well enough).
+            of the time. A first run above LONG_MS is that one run: warm-up does not show in it.
         most: no call is timed more often.
     """
-    firsts = {name: _run(call, device)[0] for name, call in calls.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    processor: dict[str, list[float]] = {name: [] for name in calls}
+    first_runs = {name: _run(call, device) for name, call in calls.items()}
+    firsts = {name: elapsed for name, (elapsed, _) in first_runs.items()}
+    samples = {name: [elapsed] if elapsed > LONG_MS else [] for name, elapsed in firsts.items()}
+    processor = {name: [busy] if elapsed > LONG_MS else [] for name, (elapsed, busy) in first_runs.items()}
     spent = dict(firsts)
     share = 1000.0 * seconds / max(1, len(calls))
-    active = set(calls)
+    active = {name for name in calls if not samples[name]}
     while active:
         for name, call in calls.items():
             if name not in active:

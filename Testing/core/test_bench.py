@@ -99,6 +99,13 @@ def test_a_call_that_takes_more_than_its_share_is_timed_once_after_warming_up() 
     assert times["long"].low_ms == times["long"].median_ms == times["long"].high_ms
 
 
+def test_a_very_long_call_is_run_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("FastSAM3DCore.bench.timing.LONG_MS", 20.0)
+    runs: list[int] = []
+    timing = compare({"": lambda: (runs.append(1), sleep(0.03))}, CPU, seconds=1.0)[""]
+    assert (len(runs), timing.runs, timing.first_ms == timing.median_ms) == (1, 1, True)
+
+
 def test_without_a_checkout_there_is_no_plain_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = Sam3D(replace(STUDENT, image_size=32, dim=48, mlp_dim=64, depth=3))
     assert plain_network(model, CPU) is not None
