@@ -20,8 +20,8 @@ def describe_methods(*, size: int, slices: int, pixels: int, timed: int) -> dict
         "encode": (
             f"One crop of {size}^3 per call, batch 1, the networks in turn, medians after warm-up. ours: FastSAM3D's "
             "student as the product runs it; plain: the same weights in unoptimised float32 code; teacher_published: "
-            "SAM-Med3D with its padded windows, the same plain code. A call of more than five seconds is run once. Random "
-            "weights: they do not change the time."
+            "SAM-Med3D with its padded windows, the same plain code. A call of more than five seconds is run once. "
+            "Random weights: they do not change the time."
         ),
         "click": "Prompt encoder and mask decoder on a cached embedding: two points and the previous mask.",
         "sam2d_slices": (
