@@ -18,6 +18,7 @@ ROLE = "FastSAM3D.Role"
 SHOWN_POINTS = 60
 # Slicer stores marker positions as float64 in RAS; a marker adopted by a prompt must be this close, in voxels.
 SAME_PLACE_VOXELS = 1e-2
+MOVED_MM = 1e-3
 
 
 def addMarkups(scene: Any, className: str, role: str, positive: bool = True) -> Any:
@@ -126,12 +127,16 @@ class PromptMarkups:
     def _showPoints(self, positive: bool, wanted: dict[int, PointPrompt], toWorld: np.ndarray) -> None:
         """Put a marker at every prompt, moving the one it has or adding one to our own list."""
         shown = {promptId: key for key, promptId in self.pointIds.items()}
+        now = np.zeros(3)
         for promptId, prompt in wanted.items():
             position = transformPoints(toWorld, [prompt.point_ijk])[0]
             if promptId in shown:
                 nodeId, pointId = shown[promptId]
                 node = self.scene.GetNodeByID(nodeId)
-                node.SetNthControlPointPositionWorld(node.GetNthControlPointIndexByID(pointId), *position)
+                index = node.GetNthControlPointIndexByID(pointId)
+                node.GetNthControlPointPositionWorld(index, now)
+                if np.abs(now - position).max() > MOVED_MM:  # setting it costs 50 times as much as looking
+                    node.SetNthControlPointPositionWorld(index, *position)
             else:
                 node = self.pointsNode(positive)
                 index = node.AddControlPointWorld(*position)

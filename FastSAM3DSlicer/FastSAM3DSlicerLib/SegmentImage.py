@@ -121,10 +121,12 @@ class SegmentImage:
         voxelFromImage, shift = self._grids()
         return shiftBox(box, -shift) if shift is not None else boundsThrough(np.linalg.inv(voxelFromImage), box)
 
-    def snapshot(self, box: VoxelBox) -> Snapshot:
-        """What a box of the scan's voxels holds now, for `restore`."""
+    def snapshot(self, box: VoxelBox, content: np.ndarray | None = None) -> Snapshot:
+        """What a box of the scan's voxels holds now, for `restore`; `content` if `read` has just given it."""
         native = self.nativeBox(box)
-        return Snapshot.of(native, self._get(native), self.imageToLocal)
+        if content is None or self._grids()[1] is None:
+            content = self._get(native)
+        return Snapshot.of(native, content, self.imageToLocal)
 
     def write(self, box: VoxelBox, values: np.ndarray, where: np.ndarray) -> None:
         """Set this segment to `values` where `where` is true; both bool arrays of `box`, indexed [k, j, i]."""

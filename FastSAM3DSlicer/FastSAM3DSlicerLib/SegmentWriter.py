@@ -57,7 +57,8 @@ class SegmentWriter:
             return VoxelBox.empty(), []
         wanted = mask[shiftBox(inside, -np.array(box.lower)).slices_kji] != 0
         image, others = self.image(), self.others(inside)
-        changed = wanted != image.read(inside)
+        before = image.read(inside)
+        changed = wanted != before
         allowed = self.rules.allowed(image, others, self.volumeNode, inside)
         if allowed is not np.True_:
             changed &= allowed
@@ -70,7 +71,8 @@ class SegmentWriter:
         losers = []
         if added.any():
             losers = [o for o in self.rules.overwritten(image, others) if (o.read(tight) & added).any()]
-        changes = [(touched.segmentId, touched.snapshot(tight)) for touched in (image, *losers)]
+        changes = [(self.segmentId, image.snapshot(tight, before[cut]))]
+        changes += [(loser.segmentId, loser.snapshot(tight)) for loser in losers]
         for loser in losers:
             loser.write(tight, np.zeros_like(added), added)
         image.write(tight, wanted, changed)
