@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 from .config import WorkerConfig
 
@@ -28,14 +29,15 @@ def main() -> None:
     config = WorkerConfig.from_json(sys.stdin.readline())
     # JPEG frames don't get smaller by deflate, only later.
     os.environ["WSLINK_WS_COMPRESS"] = "0"
-    asyncio.run(_serve(config))
+    parent = Parent()
+    asyncio.run(_serve(config, parent))
     # Native libraries (VTK, torch) may hang in their destructors; everything is saved by now.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
 
 
-async def _serve(config: WorkerConfig) -> None:
+async def _serve(config: WorkerConfig, parent: Parent) -> None:
     from trame.app import get_server
 
     from .app import WebApp
@@ -44,7 +46,7 @@ async def _serve(config: WorkerConfig) -> None:
     app = WebApp(server, config)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    _watch_stdin(loop, stopped)
+    parent.call_when_gone(lambda: loop.call_soon_threadsafe(stopped.set))
     if sys.platform != "win32":
         loop.add_signal_handler(signal.SIGTERM, stopped.set)
         # Ctrl-C in a terminal reaches the whole process group; the front ends us in order.
@@ -76,13 +78,21 @@ async def _serve(config: WorkerConfig) -> None:
     await app.stop()
 
 
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    def wait() -> None:
+class Parent:
+    """Notices that the front has closed our standard input, or is gone."""
+
+    def __init__(self) -> None:
+        # Before there is anything to save, leave at once.
+        self._then: Callable[[], None] = lambda: os._exit(0)
+        threading.Thread(target=self._wait, name="stdin", daemon=True).start()
+
+    def call_when_gone(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    def _wait(self) -> None:
         while sys.stdin.readline():
             continue
-        loop.call_soon_threadsafe(stopped.set)
-
-    threading.Thread(target=wait, name="stdin", daemon=True).start()
+        self._then()
 
 
 def _demand_secret(aiohttp_app, secret: str) -> None:

@@ -29,6 +29,7 @@ SHAPE_KJI = (160, 256, 256)
 SPACING = 1.0
 CLICKS = 9
 AIM_MS = 400
+PATIENCE_MS = 180_000
 
 
 def measure(model: str, fake: bool) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def measure(model: str, fake: bool) -> dict[str, Any]:
         with running_front(folder / "state", worker) as front, open_browser() as browser:
             app = AppPage.new(browser, front.url)
             app.center_ras = scan.center_ras
+            app.answer_ms = PATIENCE_MS
             app.open()
             app.page.wait_for_function("() => window.trame.state.get('ready')", timeout=120_000)
             rows = [click(app, scan.balls[0].center_ras, offset) for offset in offsets()]

@@ -57,6 +57,7 @@ class AppPage:
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
         self.problems: list[str] = []
+        self.answer_ms = ANSWER_MS
         page.set_default_timeout(DEFAULT_MS)
         self.center_ras = np.zeros(3)
         page.on("console", lambda m: self.problems.append(f"console: {m.text}") if m.type == "error" else None)
@@ -102,7 +103,7 @@ class AppPage:
 
     def wait_status(self, text: str) -> None:
         self.page.wait_for_function(
-            "text => document.querySelector('.f3d-status').innerText.includes(text)", arg=text, timeout=ANSWER_MS
+            "text => document.querySelector('.f3d-status').innerText.includes(text)", arg=text, timeout=self.answer_ms
         )
 
     def view_box(self, view: str) -> dict[str, float]:
@@ -156,7 +157,7 @@ class AppPage:
         self.page.wait_for_function(
             "before => window.trame.state.get('answers') > before && !window.trame.state.get('busy')",
             arg=before,
-            timeout=ANSWER_MS,
+            timeout=self.answer_ms,
         )
         self.page.wait_for_timeout(150)
 

@@ -111,6 +111,7 @@ def main() -> int:
     ):
         app = AppPage.new(browser, front.url, width=width, height=height)
         app.center_ras = np.array(CENTER)
+        app.answer_ms = 180_000
         app.open()
         tour(app, Album(app, arguments.folder))
         app.close()

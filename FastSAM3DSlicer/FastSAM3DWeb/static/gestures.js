@@ -135,9 +135,10 @@
   }, true);
   setInterval(() => {
     for (const entry of waiting) {
-      const age = performance.now() - entry.since;
-      const answered = state("answers") !== entry.sequence;
-      if (age > 60000 || (answered && age > 3000)) { entry.dot.remove(); waiting.delete(entry); }
+      if (state("answers") === entry.sequence) continue;
+      // Answered, but no picture came: a refused or cancelled prompt changes none.
+      entry.answered ??= performance.now();
+      if (performance.now() - entry.answered > 2500) { entry.dot.remove(); waiting.delete(entry); }
     }
   }, 500);
 
