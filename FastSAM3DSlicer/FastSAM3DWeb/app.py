@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from FastSAM3DSlicerLib.PromptSync import PromptSync
 from trame_server import Server
 from trame_slicer import module as slicer_module
 from trame_slicer.core import SlicerApp
@@ -18,6 +17,7 @@ from trame_slicer.core import SlicerApp
 from FastSAM3DCore.errors import FastSAM3DError, ImageError
 from FastSAM3DCore.io import load_volume
 from FastSAM3DCore.types import Volume
+from FastSAM3DSlicerLib.PromptSync import PromptSync
 
 from .autosave import Autosave, Saved, read_saved
 from .config import WorkerConfig
@@ -103,6 +103,7 @@ class WebApp:
         self.study.logic.setSession(session)
         self.prompting.session = session
         self.prompting.ready.set()
+        self.prompting.warm_up()
         device = getattr(getattr(session, "engine", None), "device", None)
         with self.state:
             self.state.ready = True
@@ -184,6 +185,7 @@ class WebApp:
             self.segments.set_opacity(self.state.opacity)
             self.prompting.choose("positive")
         self.refresh()
+        self.prompting.warm_up()
 
     def open_segmentation(self, path: Path) -> None:
         """Take over a file's segments.
@@ -234,9 +236,7 @@ class WebApp:
         logic = self.study.logic
         logic.wantProbability = True
         if logic.probability is None and logic.prompts:
-            # Setting the threshold to what it is asks the engine for nothing new but the probability.
-            value = logic.active.log.threshold
-            await self.prompting.run(lambda: logic.prepareThreshold(value), None, "Looking for doubt…")
+            await self.prompting.run(logic.prepareProbe, None, "Looking for doubt…")
 
     async def toggle_overlay(self) -> None:
         """Show or hide the uncertainty."""

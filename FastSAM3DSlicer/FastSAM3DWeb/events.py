@@ -166,6 +166,19 @@ class Page:
         self.app.prompting.check_open()
         self.app.prompting.fill()
 
+    def do_accept(self) -> None:
+        self.app.prompting.check_open()
+        self.app.autosave.later()
+        if self.app.prompting.accept():
+            self.app.prompting.spawn(self.app.go_to_uncertain())
+        else:
+            self.app.notes.say("This slice may change again.")
+
+    def do_sign(self) -> None:
+        """Between adding and removing: the click tools, or the two brushes."""
+        other = {"positive": "negative", "negative": "positive", "paint": "erase", "erase": "paint"}
+        self.tool(other.get(self.app.state.tool, "positive"))
+
     def do_brush_larger(self) -> None:
         self.brush(self.app.state.brush_mm * 1.25)
 

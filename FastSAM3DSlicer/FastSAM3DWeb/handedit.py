@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from FastSAM3DSlicerLib.History import SegmentLog
-from FastSAM3DSlicerLib.SliceLimit import SliceLimit
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, shapeIjk
 
 from FastSAM3DCore.errors import PromptError
 from FastSAM3DCore.types import VoxelBox
+from FastSAM3DSlicerLib.History import SegmentLog
+from FastSAM3DSlicerLib.SliceLimit import SliceLimit
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, shapeIjk
 
 __all__ = ["paint", "stroke_mask"]
 

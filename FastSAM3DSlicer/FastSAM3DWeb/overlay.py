@@ -9,6 +9,8 @@ import slicer
 import vtk
 
 from FastSAM3DCore.types import Volume, VoxelBox
+from FastSAM3DSlicerLib.SliceReview import acceptedSlices
+from FastSAM3DSlicerLib.Uncertainty import sliceScores
 
 from .loading import add_volume, replace_voxels
 from .study import Study
@@ -62,13 +64,12 @@ class UncertaintyOverlay:
         self._show(self._node.GetID())
 
     def most_uncertain(self, axis: int) -> int | None:
-        """Voxel index of the slice across an axis (0 = i, 1 = j, 2 = k) with the most doubt; None if unknown."""
+        """Voxel index of the slice across an axis (0 = i, 1 = j, 2 = k) with the most doubt, accepted ones apart."""
         found = self.study.logic.probability
         if found is None or found[0].is_empty:
             return None
-        box, probability = found
-        doubt = entropy(probability).sum(axis=tuple(a for a in range(3) if a != 2 - axis))
-        return box.lower[axis] + int(doubt.argmax())
+        first, doubt = sliceScores(found, axis, acceptedSlices(self.study.logic.active.segment))
+        return first + int(doubt.argmax())
 
     def slice_axis(self, tag: str) -> int:
         """The voxel axis that a view looks along."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from FastSAM3DSlicerLib.SliceLimit import SliceLimit
-from FastSAM3DSlicerLib.VolumeBridge import pointsToIjk
 
 from FastSAM3DCore.errors import FastSAM3DError, PromptError
+from FastSAM3DSlicerLib.SliceLimit import SliceLimit
+from FastSAM3DSlicerLib.SliceReview import ACCEPTED_TAG, SliceReview, acceptedSlices
+from FastSAM3DSlicerLib.VolumeBridge import pointsToIjk
 
 from .handedit import paint
 from .notes import Notes
@@ -32,7 +34,7 @@ Point = tuple[float, float, float]
 MAX_POINTS = 5000
 # The picture of the clicked view is drawn, encoded and sent in this time (15-40 ms); nothing else may run before.
 DRAW_FIRST = 0.05
-AFTER_FIRST_CLICK = "Too much? Press D and click there. Too little? Press A and click there. M: next segment."
+AFTER_FIRST_CLICK = "Too much? Press D and click there. Too little? Press A and click there. E: next segment."
 
 
 class Prompting:
@@ -52,6 +54,7 @@ class Prompting:
         self.view = SLICE_VIEWS[0].tag
         self._tasks: set[asyncio.Task[None]] = set()
         self._threshold_wanted: float | None = None
+        self._review = SliceReview(study.logic)
 
     # Starting work from the page
 
@@ -154,7 +157,7 @@ class Prompting:
             busy.end()
         with self.state:
             self.state.answers += 1
-            self.notes.say("" if len(self._logic.prompts) != 1 else AFTER_FIRST_CLICK)
+            self.notes.say(self._after(update))
             self.state.click_split = (
                 f"waiting {timing.wait:.0f} ms, engine {timing.engine:.0f} ms, writing {timing.write:.0f} ms"
             )
@@ -163,6 +166,12 @@ class Prompting:
         await asyncio.sleep(DRAW_FIRST)
         self.changed(update.box)
         return update
+
+    def _after(self, update: Any) -> str:
+        """What to say after an answer; nothing lets the tool's hint show."""
+        if update.box.is_empty and self._logic.rules.accepted:
+            return "Nothing changed: accepted slices are kept. In slice-by-slice mode, Enter releases one."
+        return AFTER_FIRST_CLICK if len(self._logic.prompts) == 1 else ""
 
     async def _prompt(self, tag: str | None, prepare: Callable[[], Any], title: str = "Segmenting…") -> None:
         await self.run(prepare, tag, title)
@@ -186,11 +195,8 @@ class Prompting:
 
     def _limit(self) -> None:
         """In slice-by-slice mode, only the slice that the person looks at may change."""
-        if self.state.slice_mode and self.study.is_open:
-            node = self.views.slice_node(self.view)
-            self._logic.rules.limit = SliceLimit.fromSliceNode(node, self.study.volume_node)
-        else:
-            self._logic.rules.limit = None
+        self._review.on = bool(self.state.slice_mode)
+        self._review.aim(self.views.slice_node(self.view))
 
     # Things that happen at once
 
@@ -201,11 +207,36 @@ class Prompting:
         self.spawn(self._prompt(None, lambda: self._logic.prepareTurn(redo=True), "Redoing…"))
 
     def reset(self) -> None:
+        self._review.release()
         self.spawn(self._prompt(None, self._logic.prepareReset, "Starting again…"))
 
     def fill(self) -> None:
         """Slice mode: take what the model proposes for this slice."""
         self.spawn(self._prompt(self.view, self._logic.prepareFill))
+
+    def accept(self) -> bool:
+        """The slice in view is right: nothing changes it any more; a second time releases it.
+
+        Returns:
+            whether it is accepted now.
+
+        Raises:
+            PromptError: slice-by-slice mode is off.
+        """
+        self._limit()
+        limit, active = self._logic.rules.limit, self._logic.active
+        if limit is None or active is None:
+            raise PromptError("Slice-by-slice mode is off; press M first.")
+        before = acceptedSlices(active.segment)
+        accepted = [plane for plane in before if plane != limit] if limit in before else [*before, limit]
+        active.segment.SetTag(ACCEPTED_TAG, json.dumps([[*plane.plane, plane.halfThickness] for plane in accepted]))
+        return len(accepted) > len(before)
+
+    def warm_up(self) -> None:
+        """Give the engine the scan before the first click, if it has nothing else to do."""
+        if self.ready.is_set() and self._logic.active is not None:
+            want, link = self._logic.active.want(), self._logic.link
+            self.runner.quietly(lambda: link.ensure(want))
 
     def cancel(self) -> None:
         self.runner.cancel()

@@ -7,10 +7,10 @@ from typing import Any
 
 import slicer
 import vtk
-from FastSAM3DSlicerLib.EditMask import isLocked, setLocked
-from FastSAM3DSlicerLib.SegmentationLogic import SegmentationLogic
 
 from FastSAM3DCore.types import Volume
+from FastSAM3DSlicerLib.EditMask import isLocked, setLocked
+from FastSAM3DSlicerLib.SegmentationLogic import SegmentationLogic
 
 from .loading import add_volume
 from .scene_files import read_segmentation, write_segmentation

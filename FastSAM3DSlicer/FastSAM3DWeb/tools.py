@@ -1,4 +1,7 @@
-"""Tools and keyboard shortcuts: one table for the toolbar, the help page and the key handler."""
+"""Tools and keyboard shortcuts: one table for the toolbar, the help page and the key handler.
+
+The keys are those of the Slicer module where it has the same action.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ TOOLS = (
         "scribble",
         "Scribble",
         "mdi-gesture",
-        "s",
+        "c",
         "line",
         "Draw along the inside of the structure. Hold Ctrl for what does not belong.",
     ),
@@ -71,7 +74,7 @@ TOOLS = (
         "erase",
         "Erase by hand",
         "mdi-eraser",
-        "e",
+        "x",
         "line",
         "Erase exactly what does not belong; later clicks build on it.",
     ),
@@ -89,16 +92,19 @@ class Action:
 
 
 ACTIONS = (
-    Action("undo", "Undo", "ctrl+z", "mdi-undo"),
-    Action("redo", "Redo", "ctrl+y", "mdi-redo"),
+    Action("undo", "Undo", "z", "mdi-undo"),
+    Action("redo", "Redo", "y", "mdi-redo"),
     Action("reset", "Start this segment again", "shift+r", "mdi-restart"),
-    Action("next_segment", "Next segment", "m", "mdi-shape-square-plus"),
+    Action("next_segment", "Next segment", "e", "mdi-shape-square-plus"),
+    Action("sign", "Switch between add and remove", "t"),
     Action("uncertain", "Go to the most uncertain slice", "u"),
     Action("overlay", "Show uncertainty", "shift+u"),
     Action("visibility", "Show or hide the segment", "v"),
-    Action("slice_mode", "Slice-by-slice mode", "t"),
+    Action("slice_mode", "Slice-by-slice mode", "m"),
     Action("slice_next", "Next slice", "arrowup"),
     Action("slice_previous", "Previous slice", "arrowdown"),
+    Action("fill", "Take the model's proposal for this slice", "f"),
+    Action("accept", "Accept the slice, go to the next doubtful one", "enter"),
     Action("brush_larger", "Larger brush", "]"),
     Action("brush_smaller", "Smaller brush", "["),
     Action("fit", "Fit views", "r"),
@@ -111,7 +117,7 @@ def shortcuts() -> dict[str, str]:
     """Key -> "tool:NAME" or "action:NAME"."""
     table = {tool.key: f"tool:{tool.name}" for tool in TOOLS}
     table |= {action.key: f"action:{action.name}" for action in ACTIONS}
-    return table | {"ctrl+shift+z": "action:redo"}
+    return table | {"ctrl+z": "action:undo", "ctrl+y": "action:redo", "ctrl+shift+z": "action:redo"}
 
 
 def hint_for(tool_name: str) -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from FastSAM3DWeb.config import WorkerConfig
 
+from FastSAM3DWeb.config import WorkerConfig
 from Testing.web.driver import AppPage, open_browser
 from Testing.web.phantom import make_phantom
 from Testing.web.running import FAKE, running_front

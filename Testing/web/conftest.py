@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from FastSAM3DWeb.config import WorkerConfig
 from playwright.sync_api import Browser
 
+from FastSAM3DWeb.config import WorkerConfig
 from Testing.web.driver import AppPage, chromium_path, open_browser
 from Testing.web.phantom import Phantom, make_phantom
 from Testing.web.running import FAKE, Running, running_front

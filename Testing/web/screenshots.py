@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from FastSAM3DWeb.config import WorkerConfig
 
 from FastSAM3DCore.cli.samples import list_samples, locate
+from FastSAM3DWeb.config import WorkerConfig
 from Testing.web.driver import AppPage, open_browser
 from Testing.web.running import FAKE, running_front
 
@@ -66,7 +66,7 @@ def tour(app: AppPage, album: Album) -> None:
     album.take("uncertainty")
     app.page.click("#overlay")
     app.page.wait_for_function("() => !window.trame.state.get('overlay')")
-    app.key("m")
+    app.key("e")
     app.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
     app.tool("box")
     corner = (9.0, 22.0, 0.0)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import requests
+
 from FastSAM3DWeb.config import WorkerConfig
 from FastSAM3DWeb.front.guard import is_loopback, same_host
 from FastSAM3DWeb.front.server import delete_old_work
-
 from Testing.web.phantom import Phantom
 from Testing.web.running import FAKE, Running, running_front
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FastSAM3DWeb.config import WorkerConfig
 from playwright.sync_api import Browser
 
 from FastSAM3DCore.errors import WeightsError
+from FastSAM3DWeb.config import WorkerConfig
 from Testing.web.driver import AppPage
 from Testing.web.phantom import Phantom
 from Testing.web.running import running_front
@@ -54,7 +54,7 @@ def test_one_click_finds_the_ball_and_shows_it(real: AppPage, phantom: Phantom, 
 
 
 def test_the_next_segment_finds_the_other_ball(real: AppPage, phantom: Phantom, tmp_path: Path) -> None:
-    real.key("m")
+    real.key("e")
     real.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
     real.click("Red", phantom.balls[1].center_ras)
     path = real.download("nii", tmp_path)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from FastSAM3DWeb.config import WorkerConfig
 from playwright.sync_api import Browser
 
 from FastSAM3DCore.prompts import prompts_from_json
+from FastSAM3DWeb.config import WorkerConfig
 from Testing.web.driver import AppPage
 from Testing.web.phantom import Phantom, make_phantom
 from Testing.web.running import FAKE, Running, running_front

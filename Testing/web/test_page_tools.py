@@ -178,6 +178,11 @@ def test_slice_mode_changes_only_the_slice_in_view(fresh: AppPage, phantom: Phan
     one = np.argwhere(label_map(fresh, out) == 1)
     assert np.ptp(one[:, 0]) == 0
     assert len(one) > 300
+    fresh.page.click("#accept")
+    fresh.page.wait_for_timeout(500)
+    fresh.tool("negative")
+    fresh.click("Red", phantom.balls[0].center_ras)
+    assert np.array_equal(np.argwhere(label_map(fresh, out) == 1), one), "an accepted slice was changed"
     value = fresh.state("slice_Red")["value"]
     fresh.key("ArrowUp")
     fresh.page.wait_for_function("value => window.trame.state.get('slice_Red').value > value", arg=value)

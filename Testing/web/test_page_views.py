@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from FastSAM3DWeb.tools import ACTIONS, TOOLS
 
+from FastSAM3DWeb.tools import ACTIONS, TOOLS
 from Testing.web.driver import AppPage
 from Testing.web.phantom import Phantom
 

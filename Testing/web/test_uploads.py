@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from FastSAM3DWeb.uploads import Uploads, safe_name, unpack
 
 from FastSAM3DCore.errors import ImageError
+from FastSAM3DWeb.uploads import Uploads, safe_name, unpack
 from Testing.web.running import run_async
 
 

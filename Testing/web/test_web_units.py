@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from FastSAM3DCore.errors import CancelledError, PromptError
+from FastSAM3DCore.types import VoxelBox
 from FastSAM3DWeb.autosave import STATE_FILE, read_saved
 from FastSAM3DWeb.handedit import stroke_mask
 from FastSAM3DWeb.overlay import entropy
@@ -19,9 +22,6 @@ from FastSAM3DWeb.runner import Runner
 from FastSAM3DWeb.segments import volume_text
 from FastSAM3DWeb.surface import mesh
 from FastSAM3DWeb.tools import ACTIONS, TOOLS, shortcuts
-
-from FastSAM3DCore.errors import CancelledError, PromptError
-from FastSAM3DCore.types import VoxelBox
 from Testing.web.running import run_async
 
 

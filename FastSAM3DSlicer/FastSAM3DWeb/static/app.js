@@ -16,6 +16,7 @@
   }
   window.addEventListener("keydown", (event) => {
     if (typing(event.target)) return;
+    if (event.key === "Enter" && event.target.closest?.("button, select, [role=option]")) return;
     const command = state("shortcuts")?.[keyName(event)];
     if (event.target.closest?.(".f3d-view")) event.stopPropagation();
     if (!command || document.querySelector(".v-overlay--active .v-dialog") && command !== "action:help") return;
