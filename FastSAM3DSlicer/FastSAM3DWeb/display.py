@@ -17,6 +17,7 @@ __all__ = ["Display"]
 # Letters of the positive and negative directions of the R, A and S axes.
 LETTERS = ("RL", "AP", "SI")
 BY_HAND = "By hand"
+CT_BELOW = -500
 # The slider of a range with fewer steps feels jerky.
 SLIDER_STEPS = 400
 
@@ -44,7 +45,8 @@ class Display:
         display.SetInterpolate(1)
         self._tags = [(display, display.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._window_changed()))]
         self.views.show_volume(node)
-        self.preset("Auto")
+        # Hounsfield units begin far below zero; between air and metal the whole range shows no organs.
+        self.preset("Soft tissue" if low < CT_BELOW else "Auto")
         bounds = np.zeros(6)
         node.GetRASBounds(bounds)
         self.views.jump(tuple(bounds.reshape(3, 2).mean(axis=1)))

@@ -35,12 +35,12 @@ def _displayable(array: np.ndarray) -> np.ndarray:
 
 
 def default_name(path: Path) -> str:
-    """The file's name without its endings."""
-    name = path.name
+    """The file's name without its endings; its folder's where every case has a file of the same name."""
+    name = path.stem if path.is_file() else path.name
     for ending in (".nii.gz", ".seg.nrrd"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return path.stem if path.is_file() else path.name
+        if path.name.lower().endswith(ending):
+            name = path.name[: -len(ending)]
+    return path.parent.name if name.lower() in ("image", "img", "volume", "scan") and path.parent.name else name
 
 
 def replace_voxels(node: vtkMRMLScalarVolumeNode, volume: Volume) -> None:

@@ -17,6 +17,7 @@ from FastSAM3DCore.errors import CancelledError, PromptError
 from FastSAM3DCore.types import VoxelBox
 from FastSAM3DWeb.autosave import STATE_FILE, read_saved
 from FastSAM3DWeb.handedit import stroke_mask
+from FastSAM3DWeb.loading import default_name
 from FastSAM3DWeb.overlay import entropy
 from FastSAM3DWeb.runner import Runner
 from FastSAM3DWeb.segments import volume_text
@@ -171,6 +172,17 @@ def test_no_key_is_used_twice() -> None:
     keys = [entry.key for entry in (*TOOLS, *ACTIONS)]
     assert len(keys) == len(set(keys))
     assert set(keys) <= set(shortcuts())
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/head.nii.gz", "head"), ("a/b.seg.nrrd", "b"), ("case_7/image.nii.gz", "case_7"), ("x/t1.mha", "t1")],
+)
+def test_scans_are_named_after_what_tells_them_apart(tmp_path: Path, path: str, name: str) -> None:
+    file = tmp_path / path
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    assert default_name(file) == name
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"scan": null}', '{"scan": null, "name": "x", "format": "other/9"}'])
