@@ -10,16 +10,16 @@ from pathlib import Path
 
 import qt
 import slicer
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+
+from FastSAM3DCore.errors import FastSAM3DError
 from FastSAM3DSlicerLib.Controller import Controller
 from FastSAM3DSlicerLib.DeferredSession import DeferredSession
 from FastSAM3DSlicerLib.EditMask import EDITOR
 from FastSAM3DSlicerLib.InstallLogic import InstallLogic
 from FastSAM3DSlicerLib.ToolBox import TOOLS
 from FastSAM3DSlicerLib.Widget import PUMP_MS, sliceViews
-from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
-from slicer.i18n import tr as _
-
-from FastSAM3DCore.errors import FastSAM3DError
 
 HERE = Path(__file__).resolve().parent
 
@@ -125,9 +125,8 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
 
     def engine(self):
         """Model, device, server and key as chosen in the FastSAM3D module."""
-        from FastSAM3DSlicerLib.Widget import TOKEN_SETTING
-
         from FastSAM3DSlicer import FastSAM3DSlicerLogic
+        from FastSAM3DSlicerLib.Widget import TOKEN_SETTING
 
         p = FastSAM3DSlicerLogic().getParameterNode()
         token = str(slicer.app.userSettings().value(TOKEN_SETTING, "")) if p.serverUrl else ""

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import slicer
-from FastSAM3DSlicerLib import SegmentationLogic
-from FastSAM3DSlicerLib.PromptSync import PromptSync
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 
 from FastSAM3DCore import MaskUpdate, VoxelBox
 from FastSAM3DCore.prompts import PointPrompt
+from FastSAM3DSlicerLib import SegmentationLogic
+from FastSAM3DSlicerLib.PromptSync import PromptSync
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.mrml.conftest import setWhole
 from Testing.mrml.scene import HeadlessScene
 

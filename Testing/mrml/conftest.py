@@ -12,7 +12,6 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
-
 from Testing.core.fakes import FakeSession
 from Testing.mrml.scene import OBLIQUE, HeadlessScene
 
@@ -57,8 +56,9 @@ def at(logic: SegmentationLogic) -> Callable[..., np.ndarray]:
 def whole(logic: SegmentationLogic, segmentId: str | None = None) -> np.ndarray:
     """A segment over the whole scan, read back by Slicer's own code, uint8 [k, j, i]."""
     import slicer
-    from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray, nodeToWorld
     from vtk.util.numpy_support import vtk_to_numpy
+
+    from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray, nodeToWorld
 
     node, volume = logic.active.node, logic.volumeNode
     geometry = slicer.vtkOrientedImageData()
@@ -77,8 +77,9 @@ def setWhole(logic: SegmentationLogic, segmentId: str, mask: np.ndarray) -> None
     """Replace a segment's content by Slicer's own code, as another module or script would."""
     import slicer
     import vtk
-    from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray, nodeToWorld
     from vtk.util.numpy_support import numpy_to_vtk
+
+    from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray, nodeToWorld
 
     node, volume = logic.active.node, logic.volumeNode
     image = slicer.vtkOrientedImageData()

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import slicer
-from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray
 from vtk.util.numpy_support import numpy_to_vtk
+
+from FastSAM3DSlicerLib.VolumeBridge import matrixFromArray
 
 
 def rightAngled(matrix: np.ndarray) -> np.ndarray:

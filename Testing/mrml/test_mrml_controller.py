@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 import slicer
+
+from FastSAM3DCore.errors import CancelledError, DeviceError, FastSAM3DError
 from FastSAM3DSlicerLib.Controller import Controller
 from FastSAM3DSlicerLib.DeferredSession import DeferredSession
 from FastSAM3DSlicerLib.SessionRunner import MAXIMUM_WAITING, SessionRunner
@@ -16,8 +18,6 @@ from FastSAM3DSlicerLib.Shortcuts import DEFAULTS, Shortcuts
 from FastSAM3DSlicerLib.Statistics import dice
 from FastSAM3DSlicerLib.Uncertainty import uncertaintyOf
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, matrixFromArray, transformPoints
-
-from FastSAM3DCore.errors import CancelledError, DeviceError, FastSAM3DError
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import addOther, whole
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+
+from FastSAM3DCore import VoxelBox
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DSlicerLib.Resampling import sampleNearest, wholeVoxelShift
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, matrixFromArray, transformPoints
-
-from FastSAM3DCore import VoxelBox
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import SHAPE, whole
 from Testing.mrml.scene import OBLIQUE, imageOf

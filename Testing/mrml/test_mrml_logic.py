@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from FastSAM3DSlicerLib import SegmentationLogic
-from FastSAM3DSlicerLib.PromptMarkups import placeRoi
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 
 from FastSAM3DCore import VoxelBox
 from FastSAM3DCore.errors import ImageError, PromptError
 from FastSAM3DCore.prompts import BoxPrompt
+from FastSAM3DSlicerLib import SegmentationLogic
+from FastSAM3DSlicerLib.PromptMarkups import placeRoi
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import SHAPE, addOther, setWhole, whole
 from Testing.mrml.scene import HeadlessScene

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from FastSAM3DSlicerLib import SegmentationLogic
-from FastSAM3DSlicerLib.PromptSync import PromptSync
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, transformPoints, volumeFromNode
 
 from FastSAM3DCore import Volume, open_session
 from FastSAM3DCore.errors import WeightsError
 from FastSAM3DCore.evaluate.clicks import next_click
 from FastSAM3DCore.evaluate.metrics import dice
 from FastSAM3DCore.session import LocalSession
+from FastSAM3DSlicerLib import SegmentationLogic
+from FastSAM3DSlicerLib.PromptSync import PromptSync
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, transformPoints, volumeFromNode
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import whole
 

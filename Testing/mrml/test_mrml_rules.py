@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import slicer
+
+from FastSAM3DCore.errors import PromptError
 from FastSAM3DSlicerLib import KEEP, OVERLAP, OVERWRITE, setLocked
 from FastSAM3DSlicerLib.EditMask import EDITOR
 from FastSAM3DSlicerLib.SegmentImage import BINARY
-
-from FastSAM3DCore.errors import PromptError
 from Testing.mrml.conftest import SHAPE, addOther, whole
 
 N, E = slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLSegmentEditorNode
@@ -122,7 +122,6 @@ def test_masks_give_the_same_voxels_as_slicers_editor_logic(logic, at, neighbour
     reference.UpdateAlignedSourceVolume()
     reference.UpdateMaskLabelmap()
     from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, matrixFromArray
-
     from Testing.mrml.scene import imageOf
 
     modifier = slicer.vtkOrientedImageData()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+
+from FastSAM3DCore.errors import FastSAM3DError, PromptError
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DSlicerLib.PromptStore import LOG_TAG, storedModel
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
-
-from FastSAM3DCore.errors import FastSAM3DError, PromptError
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import SHAPE, setWhole, whole
 from Testing.mrml.scene import HeadlessScene

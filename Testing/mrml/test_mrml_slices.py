@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from FastSAM3DSlicerLib import SliceLimit
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 
 from FastSAM3DCore import VoxelBox
 from FastSAM3DCore.errors import PromptError
+from FastSAM3DSlicerLib import SliceLimit
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 from Testing.mrml.conftest import SHAPE, whole
 
 WHOLE = VoxelBox((0, 0, 0), SHAPE[::-1])

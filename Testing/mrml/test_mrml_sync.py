@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from FastSAM3DSlicerLib.PromptMarkups import placeRoi
-from FastSAM3DSlicerLib.PromptSync import PromptSync
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 
 from FastSAM3DCore import VoxelBox
 from FastSAM3DCore.prompts import BoxPrompt
+from FastSAM3DSlicerLib.PromptMarkups import placeRoi
+from FastSAM3DSlicerLib.PromptSync import PromptSync
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 from Testing.mrml.conftest import whole
 
 MARKUPS = slicer.vtkMRMLMarkupsNode

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from FastSAM3DSlicerLib import VolumeBridge as bridge
-from FastSAM3DSlicerLib.Prompts import lassoPrompt, scribblePrompt
 
 from FastSAM3DCore.errors import ImageError, PromptError
 from FastSAM3DCore.types import VoxelBox
+from FastSAM3DSlicerLib import VolumeBridge as bridge
+from FastSAM3DSlicerLib.Prompts import lassoPrompt, scribblePrompt
 from Testing.mrml.conftest import SHAPE
 from Testing.mrml.scene import OBLIQUE
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 
 from FastSAM3DCore.errors import FastSAM3DError
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.mrml.conftest import SHAPE, addOther, setWhole, whole
 from Testing.slicer.conftest import ROOT, Installer
 from Testing.slicer.qt_harness.scripted import ScriptedEffect

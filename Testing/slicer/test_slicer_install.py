@@ -6,6 +6,8 @@ import sys
 import types
 
 import pytest
+
+from FastSAM3DCore.errors import FastSAM3DError
 from FastSAM3DSlicerLib.InstallLogic import (
     QUESTION,
     RESUME_SETTING,
@@ -15,8 +17,6 @@ from FastSAM3DSlicerLib.InstallLogic import (
     numbers,
     requirementLines,
 )
-
-from FastSAM3DCore.errors import FastSAM3DError
 from Testing.slicer.conftest import ROOT
 
 REQUIREMENTS = ROOT / "FastSAM3DSlicer" / "Resources" / "requirements.txt"

@@ -211,6 +211,7 @@ def test_the_tutorial_shows_pictures_that_exist_and_keys_that_are_right():
     for picture in pictures:
         assert size((path.parent / picture).resolve())[0] >= 400
     keys = {action: key for action, (key, _) in DEFAULTS.items()}
-    for action, said in (("point", "(key A)"), ("sign", "(key T"), ("box", "box (B)"), ("next", "**Next segment** (E)")):
+    saying = {"point": "(key A)", "sign": "(key T", "box": "box (B)", "next": "**Next segment** (E)"}
+    for action, said in saying.items():
         assert keys[action] in said
         assert said in text

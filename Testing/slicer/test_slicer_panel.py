@@ -6,13 +6,13 @@ import threading
 
 import numpy as np
 import pytest
-from FastSAM3DSlicerLib import KEEP, OVERLAP
-from FastSAM3DSlicerLib.Shortcuts import DEFAULTS
-from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from FastSAM3DCore.errors import DeviceError, FastSAM3DError
+from FastSAM3DSlicerLib import KEEP, OVERLAP
+from FastSAM3DSlicerLib.Shortcuts import DEFAULTS
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import whole
 
@@ -491,6 +491,7 @@ def test_removing_downloads_asks_first_and_goes_back_to_the_bundled_model(ready,
 
 def test_a_scan_that_cannot_be_used_is_said_and_the_panel_goes_on(ready):
     import slicer
+
     from Testing.mrml.scene import imageOf
 
     colour = ready.scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photo")

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from FastSAM3DSlicerLib import Registration
 from Testing.slicer.conftest import ROOT
 

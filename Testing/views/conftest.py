@@ -14,7 +14,6 @@ pytest.importorskip("trame_slicer", reason="trame-slicer is not installed")
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
-
 from Testing.core.fakes import FakeSession
 from Testing.views.rendering import RenderedViews, setRed
 

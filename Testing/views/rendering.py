@@ -13,11 +13,12 @@ import numpy as np
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 import vtk
-from FastSAM3DSlicerLib.VolumeBridge import arrayFromMatrix
 from trame_slicer.core import SlicerApp
 from trame_slicer.views import DirectViewFactory, ViewLayoutDefinition, ViewProps, ViewType
 from trame_slicer.views.render_scheduler import NoScheduleRendering
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from FastSAM3DSlicerLib.VolumeBridge import arrayFromMatrix
 
 ORIENTATIONS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from FastSAM3DSlicerLib import OVERLAP, SegmentationLogic
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 from FastSAM3DSlicerLib.StrokeDrawer import StrokeDrawer
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, transformPoints
-
 from Testing.views.rendering import ORIENTATIONS, RenderedViews, reddish
 
 SIZE = (640, 640)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+
 from FastSAM3DSlicerLib import OVERLAP
 from FastSAM3DSlicerLib.StrokeDrawer import StrokeDrawer
-
 from Testing.views.rendering import ORIENTATIONS, reddish
 
 
@@ -234,11 +234,10 @@ def test_a_curve_placed_point_by_point_becomes_a_scribble_when_placement_ends(ca
 
 
 def test_an_roi_handle_dragged_with_the_mouse_runs_the_box_again(case):
-    from FastSAM3DSlicerLib.PromptMarkups import placeRoi
-    from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
-
     from FastSAM3DCore import VoxelBox
     from FastSAM3DCore.prompts import BoxPrompt
+    from FastSAM3DSlicerLib.PromptMarkups import placeRoi
+    from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld
 
     views = case.views
     drawing = case.sync.newBox()
