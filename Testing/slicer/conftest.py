@@ -14,13 +14,13 @@ import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 PySide6 = pytest.importorskip("PySide6", reason="PySide6 is not installed")
+from Testing.core.fakes import FakeSession
+from Testing.slicer import qt_harness
+
 if sys.version_info < (3, 12) and PySide6.__version_info__ >= (6, 11):
     # It drops a reference to None at every call that returns nothing; before Python 3.12 that ends the process
     # ("deallocating None") after some thousand calls. 6.10.3 does not.
     pytest.skip("PySide6 6.11 and later needs Python 3.12", allow_module_level=True)
-
-from Testing.core.fakes import FakeSession
-from Testing.slicer import qt_harness
 
 ROOT = Path(__file__).resolve().parents[2]
 
