@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
-PySide6 = pytest.importorskip("PySide6", reason="PySide6 is not installed")
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+import PySide6
+
 from Testing.core.fakes import FakeSession
 from Testing.slicer import qt_harness
 
