@@ -31,8 +31,8 @@ def draw_chart(report: dict[str, Any], target: Path) -> None:
         raise FastSAM3DError("A chart needs matplotlib; install fastsam3d[plot].") from error
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     axes = figure.subplots(2, 2)
-    _bars(axes[0, 0], f"Encode a crop, ms ({report['precision']})", encode_rows(report))
-    _bars(axes[0, 1], "Click on a cached embedding, ms", click_rows(report))
+    _bars(axes[0, 0], f"Encode a crop of {report['crop']}^3, ms ({report['precision']})", encode_rows(report))
+    _bars(axes[0, 1], f"Click on a crop of {report['crop']}^3, ms", click_rows(report))
     _stages(axes[1, 0], report["end_to_end"])
     _attention(axes[1, 1], report["attention"])
     machine = report["machine"]

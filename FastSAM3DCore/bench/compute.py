@@ -26,6 +26,7 @@ __all__ = [
     "time_batches",
     "time_clicks",
     "time_encoders",
+    "time_own_crop",
     "time_sam2d",
 ]
 
@@ -114,6 +115,15 @@ def time_sam2d(device: torch.device, *, slices: int, image_size: int = 1024, dep
     calls = {"slice": as_written(device, lambda: model(image))}
     timing = compare(calls, device, seconds=0.0, least=timed)["slice"]
     return slices * timing.median_ms
+
+
+def time_own_crop(networks: Networks, *, seconds: float) -> dict[str, Timing]:
+    """The default network on crops as sessions cut them, which are smaller: "encode" and "click"."""
+    model, size = networks.default, networks.default.traits.crop_size
+    runner, image = Runner(model, networks.device), torch.randn(1, 1, size, size, size, device=networks.device)
+    clicked = Clicked.on(size, size // model.traits.mask_stride, networks.device)
+    calls = {"encode": partial(runner.encode, image), "click": partial(runner.decode, runner.encode(image), clicked)}
+    return compare(calls, networks.device, seconds=seconds)
 
 
 def time_batches(networks: Networks, batch: int = 4) -> float:

@@ -25,6 +25,7 @@ from .compute import (
     time_batches,
     time_clicks,
     time_encoders,
+    time_own_crop,
     time_sam2d,
 )
 from .end_to_end import EndToEnd, click_through
@@ -98,6 +99,7 @@ def run_bench(
     begin("encoders, ours and published")
     encoders = time_encoders(networks, seconds=plan.seconds)
     per_second = time_batches(networks)
+    own_crop = time_own_crop(networks, seconds=0.1 * plan.seconds)
     begin("a 2D SAM, slice by slice")
     sam = time_sam2d(
         device, slices=plan.sam_slices, image_size=plan.sam_size, depth=plan.sam_depth, timed=plan.sam_timed
@@ -112,6 +114,7 @@ def run_bench(
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": str(fast_dtype(device)).removeprefix("torch."),
+        "crop": plan.size,
         "encode": {
             "ours_ms": encoders["ours"].median_ms,
             "plain_ms": median(encoders, "plain"),
@@ -128,6 +131,11 @@ def run_bench(
             "encode_ms": encoders["default"].median_ms,
             "click_ms": clicks["default"].median_ms,
             "agreement": agreed["default"],
+            "own_crop": {
+                "size": networks.default.traits.crop_size,
+                "encode_ms": own_crop["encode"].median_ms,
+                "click_ms": own_crop["click"].median_ms,
+            },
         },
         "teacher_ours_ms": encoders["teacher"].median_ms,
         "throughput": {"crops_per_second": per_second},

@@ -57,6 +57,7 @@ def bench(
 def summary(report: dict[str, Any]) -> str:
     """The figures a person asks for first, one per line."""
     encode, click, whole, ratios = report["encode"], report["click"], report["end_to_end"], report["ratios"]
+    own = report["default"]["own_crop"]
     scan = "x".join(str(n) for n in whole["scan"])
     lines = [
         f"{report['device']}, {report['threads']} threads, {report['precision']}, torch {report['machine']['torch']}",
@@ -68,6 +69,7 @@ def summary(report: dict[str, Any]) -> str:
         f"click, student       {ms(click['ours_ms'])}",
         f"click, plain code    {ms(click['plain_ms'])} ({times(ratios['click_vs_plain'])})",
         f"click, default       {ms(report['default']['click_ms'])}",
+        f"default, own {own['size']}^3    {ms(own['encode_ms'])} encode, {ms(own['click_ms']).strip()} click",
         f"scan of {scan}: first click {ms(whole['first_click_ms'])}, next {ms(whole['warm_click_ms'])}",
     ]
     lines += [

@@ -60,6 +60,7 @@ def test_the_report_has_every_figure_of_the_design(quick: tuple[dict[str, Any], 
     assert all(figure > 0 for figure in figures)
     assert (report["threads"], report["device"][:3]) == (1, "cpu")
     assert report["precision"] in ("bfloat16", "float32")
+    assert set(report["default"]["own_crop"]) == {"size", "encode_ms", "click_ms"}
     assert chart.startswith(b"\x89PNG")
     assert "encode, student" in summary
 
@@ -186,7 +187,8 @@ def test_the_2d_network_has_the_published_size_and_works_on_slices() -> None:
 def test_a_chart_of_partial_figures_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="charts need fastsam3d[plot]")
     report = {
-        "device": "cpu", "threads": 2, "precision": "float32", "machine": {"torch": "2", "date": "2026-01-01T00:00"},
+        "device": "cpu", "threads": 2, "precision": "float32", "crop": 128,
+        "machine": {"torch": "2", "date": "2026-01-01T00:00"},
         "encode": {"ours_ms": 1.0, "plain_ms": None, "teacher_published_ms": None, "sam2d_slices_ms": 500.0},
         "click": {"ours_ms": 1.0, "plain_ms": None}, "default": {"encode_ms": 2.0, "click_ms": 1.0},
         "end_to_end": {
