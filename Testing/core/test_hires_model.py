@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -221,3 +223,30 @@ def test_teacher_and_student_differ_in_the_trunk_only():
     assert not any(key.startswith(("encoder.trunk.0.qkv", "encoder.trunk.1.qkv")) for key in student)
     assert "encoder.trunk.2.qkv.weight" in student
     assert sum(v.numel() for v in student.values()) < 8e6
+
+
+BUNDLED = Path(__file__).parents[2] / "Resources" / "weights" / "default.safetensors"
+
+
+def test_the_bundled_weights_are_small_documented_and_of_the_student():
+    assert BUNDLED.stat().st_size <= 25e6
+    assert BUNDLED.with_suffix(".md").exists()
+    config = load_hires(BUNDLED).config
+    assert config == dataclasses.replace(student_config(), name=config.name)
+
+
+def test_the_bundled_weights_segment_a_ball_from_clicks_and_from_its_box():
+    """A ball of 9 voxels radius in noise of half its contrast: easy, but chance would not get it."""
+    axis = torch.arange(32) - 15.5
+    target = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) < 81
+    image = target.float() + 0.5 * torch.randn(32, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = load_hires(BUNDLED)
+    with torch.inference_mode():
+        embedding = model.encode(image[None, None])
+        clicked, quality = model.decode(embedding, *one_click(15, 16, 15), None)
+        none = torch.zeros(1, 0, 3), torch.zeros(1, 0, dtype=torch.int64)
+        boxed, _ = model.decode(embedding, *none, None, boxes=torch.tensor([[[7.0, 7, 7], [25.0, 25, 25]]]))
+    for logits in (clicked, boxed):
+        found = logits[0, 0] > 0
+        assert 2 * int((found & target).sum()) / int(found.sum() + target.sum()) > 0.8
+    assert float(quality[0, 0]) > 0.3
