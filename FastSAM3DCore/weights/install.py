@@ -100,6 +100,7 @@ def import_weights(
     digest = sha256_of(path, progress)
     stated = Digest(checked_hex(sha256), "pinned") if sha256 else None
     if name is not None:
+        refuse_bundled(name)
         cache.path_of(name)  # refuses names that cannot be file names
         stated = stated or stated_digest(name, cache)
     if problem := problem_of(path, digest, stated):
@@ -139,6 +140,13 @@ def keep(
     return name, record
 
 
+def refuse_bundled(name: str) -> None:
+    """Raise WeightsError if a name belongs to a model that comes with the installation."""
+    entry = load_manifest().get(name)
+    if entry is not None and entry.bundled:
+        raise WeightsError(f"The model {name!r} comes with the installation; choose another name.")
+
+
 def name_for(architecture: str, name: str | None) -> str:
     """The name to keep an architecture under.
 
@@ -151,9 +159,8 @@ def name_for(architecture: str, name: str | None) -> str:
         if not matching:
             raise WeightsError(f"A model of architecture {architecture} needs a name of its own; give one with --name.")
         return matching[0]
+    refuse_bundled(name)
     entry = manifest.get(name)
-    if entry is not None and entry.bundled:
-        raise WeightsError(f"The model {name!r} comes with the installation; choose another name.")
     if entry is not None and entry.architecture != architecture:
         raise WeightsError(
             f"The file holds a network of architecture {architecture}, but {name!r} is {entry.architecture}; "

@@ -205,7 +205,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(scan: Path, tmp_path: Path) -> 
     assert process.stdout.readline() == "working\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.strip() == "fastsam3d: cancelled"
     assert not (tmp_path / "a.nii.gz").exists()

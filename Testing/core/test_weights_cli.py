@@ -78,8 +78,8 @@ def test_listing_needs_neither_torch_nor_network_code() -> None:
         "main(['weights', 'list'])\n"
         "print(sorted({'torch', 'requests'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout.rstrip().endswith("[]")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert result.stdout.rstrip().endswith(b"[]")
 
 
 def test_download_shows_the_licence_and_needs_consent(cache: WeightsCache, server: WeightsServer) -> None:
