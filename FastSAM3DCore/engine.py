@@ -6,7 +6,6 @@ prompt only runs the decoder.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ from .precision import fast_dtype
 from .types import Volume
 
 __all__ = ["CropPrompts", "Engine"]
-
-log = logging.getLogger(__name__)
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
 # Crops of free-zoom networks. Larger ones gain at the first click and lose from the third on (15 structures, mean Dice
