@@ -146,7 +146,7 @@ class DistillTrainer(Trainer):
     def forward(self, batch: Batch, draw: Draw, progress: float) -> StepResult:
         """Loss of the stage that the schedule has reached."""
         stage = stage_at(self.plan, self.model.config.depth, progress)
-        result: StepResult = self.task(batch, draw, stage, self._rounds(draw))
+        result: StepResult = self.task(batch, draw, stage, self._rounds())
         return result
 
 

@@ -74,7 +74,7 @@ class Trainer:
 
     def forward(self, batch: Batch, draw: Draw, progress: float) -> StepResult:
         """Loss of one batch."""
-        result: StepResult = self.task(batch, draw, self._rounds(draw))
+        result: StepResult = self.task(batch, draw, self._rounds())
         return result
 
     # -- the loop ---------------------------------------------------------------------------------------------------
@@ -137,8 +137,9 @@ class Trainer:
             "last_dice": round(result.last_dice, 4),
         }
 
-    def _rounds(self, draw: Draw) -> int:
-        """Prompts per sample; the same on all ranks is not needed, each decodes its own."""
+    def _rounds(self) -> int:
+        """Prompts per sample; the same on all ranks, so that none waits for another's longer dialogue."""
+        draw = Draw(self.config.seed * _PROMPT_SEED + 29, self.step)
         if self.step < self.config.single_click_steps:
             return draw.python.choices([1, 2], [0.7, 0.3])[0]
         rounds = draw.python.choices([1, 2, 3, 4, 6], [0.27, 0.27, 0.2, 0.15, 0.11])[0]
