@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..engine import Engine
 from ..errors import ImageError, PromptError
-from ..geometry import CropFrame, paste_positions, resample_axes
+from ..geometry import CropFrame
 from ..prompts import (
     BoxPrompt,
     LassoPrompt,
@@ -25,16 +25,15 @@ from ..prompts import (
     as_ijk_list,
 )
 from ..types import MaskUpdate, Volume, VoxelBox
-from .grid import STEPS_PER_LOGIT, Delta, LogitGrid, quantise
+from .checks import check_prompt, check_voxels, inside_box, inside_scan
+from .grid import STEPS_PER_LOGIT, Delta, LogitGrid
 from .history import History, Step
-from .proposals import IGNORED_LOGIT, Proposal, Proposer
+from .painting import Painter
+from .proposals import Proposal, Proposer
 from .refine import refinement_frames
-from .shapes import flat_axis, polygon_mask, polyline_voxels
+from .shapes import flat_axis, polygon_mask
 
 __all__ = ["LocalSession"]
-
-# Logit of voxels that a person decided: scribbles, lassos, seeds (probability 98 %).
-DECIDED = 4.0
 
 
 class LocalSession:
@@ -67,6 +66,7 @@ class LocalSession:
         i, j, k = volume.shape_ijk
         self._grid = LogitGrid((k, j, i))
         self._proposer = Proposer(self.engine, self._grid)
+        self._painter = Painter(self.engine, self._grid)
         self._start()
 
     @property
@@ -135,18 +135,20 @@ class LocalSession:
 
     def add_point(self, point_ijk: Sequence[float], positive: bool = True) -> MaskUpdate:
         """A click."""
-        return self._add(PointPrompt(self._next_id, self._inside(as_ijk(point_ijk)), bool(positive)))
+        return self._add(PointPrompt(self._next_id, inside_scan(as_ijk(point_ijk), self.grid.box), bool(positive)))
 
     def add_box(self, box: VoxelBox) -> MaskUpdate:
         """A 3D box around the structure, or a one-voxel-thick one around its outline in a slice."""
-        return self._add(BoxPrompt(self._next_id, self._checked_box(box)))
+        return self._add(BoxPrompt(self._next_id, inside_box(box, self.grid.box)))
 
     def add_scribble(self, points_ijk: Iterable[Sequence[float]], positive: bool = True) -> MaskUpdate:
         """A stroke along a polyline."""
         points = as_ijk_list(points_ijk)
         if not points:
             raise PromptError("The scribble has no points.")
-        return self._add(ScribblePrompt(self._next_id, tuple(self._inside(p) for p in points), bool(positive)))
+        return self._add(
+            ScribblePrompt(self._next_id, tuple(inside_scan(p, self.grid.box) for p in points), bool(positive))
+        )
 
     def add_lasso(self, polygon_ijk: Iterable[Sequence[float]], positive: bool = True) -> MaskUpdate:
         """A closed contour in one slice plane."""
@@ -168,29 +170,12 @@ class LocalSession:
             )
         return self._add(MaskPrompt.from_mask(self._next_id, mask))
 
-    def _inside(self, point: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not self.grid.box.contains(point):
-            shape = self.engine.volume.shape_ijk
-            where = ", ".join(f"{v:.1f}" for v in point)
-            raise PromptError(f"The point ({where}) lies outside the scan of {shape} voxels (i, j, k).")
-        return point
-
-    def _checked_box(self, box: VoxelBox) -> VoxelBox:
-        if box.is_empty:
-            raise PromptError(
-                f"The box from {box.lower} to {box.upper} is empty or inverted; give the lower corner first."
-            )
-        clipped = box.intersect(self.grid.box)
-        if clipped.is_empty:
-            raise PromptError(f"The box from {box.lower} to {box.upper} lies outside the scan.")
-        return clipped
-
     def move_prompt(self, prompt_id: int, point_ijk: Sequence[float]) -> MaskUpdate:
         """Move a point prompt and recompute everything from it on; one undo step."""
         index, prompt = self._find(prompt_id)
         if not isinstance(prompt, PointPrompt):
             raise PromptError(f"Prompt {prompt_id} is a {prompt.kind}; only points can be moved.")
-        moved = replace(prompt, point_ijk=self._inside(as_ijk(point_ijk)))
+        moved = replace(prompt, point_ijk=inside_scan(as_ijk(point_ijk), self.grid.box))
         return self._rerun(index, (moved, *self._prompts[index + 1 :]), prompt_id)
 
     def remove_prompt(self, prompt_id: int) -> MaskUpdate:
@@ -212,7 +197,7 @@ class LocalSession:
         """Reset, then apply a log; one undo step."""
         log = tuple(prompts)
         for prompt in log:
-            self._validate(prompt)
+            check_prompt(prompt, self.grid.box)
 
         def run(deltas: list[Delta]) -> None:
             self._blank(deltas)
@@ -221,22 +206,6 @@ class LocalSession:
         update = self._change(run, log)
         self._next_id = max([self._next_id, *(p.id + 1 for p in log)])
         return update
-
-    def _validate(self, prompt: Prompt) -> None:
-        """Raise PromptError if a prompt of a log does not fit this scan."""
-        match prompt:
-            case PointPrompt():
-                self._inside(prompt.point_ijk)
-            case BoxPrompt():
-                self._checked_box(prompt.box)
-            case ScribblePrompt():
-                for point in prompt.points_ijk:
-                    self._inside(point)
-            case LassoPrompt():
-                flat_axis(np.array(prompt.polygon_ijk))
-            case MaskPrompt():
-                if prompt.shape_kji != self.grid.values.shape:
-                    raise PromptError("A mask in the prompt log belongs to a scan of another size.")
 
     # ---- history --------------------------------------------------------------------------------------
 
@@ -329,16 +298,15 @@ class LocalSession:
             self._apply(log[:count], deltas)
 
     def _blank(self, deltas: list[Delta]) -> None:
-        box = self.grid.touched
-        empty = np.full(self.grid.read(box).shape, -127, dtype=np.int8)
-        self._write(box, empty, deltas)
+        self._painter.blank(deltas)
         self._frame = None
 
     def _apply(self, log: tuple[Prompt, ...], deltas: list[Delta]) -> None:
         """Carry out the last prompt of a log."""
         prompt = log[-1]
         if isinstance(prompt, MaskPrompt):
-            self._seed(prompt.mask_kji() != 0, deltas)
+            self._painter.seed(prompt.mask_kji() != 0, deltas)
+            self._frame = None
             return
         focus = self._proposer.focus(prompt)
         limit = self._limit(prompt)
@@ -347,11 +315,11 @@ class LocalSession:
             careful = not fresh and not isinstance(prompt, BoxPrompt)
             proposal = self._proposer.propose(log, focus, self._frame, fresh)
             self._proposer.restrict(proposal, focus, careful=careful)
-            self._paste(proposal, limit, deltas)
+            self._painter.paste(proposal, limit, deltas)
             self._frame = proposal.frame
             if fresh or isinstance(prompt, BoxPrompt):
                 self._refine(log, proposal, limit, deltas)
-        self._honour(prompt, deltas)
+        self._painter.honour(prompt, deltas)
 
     def _limit(self, prompt: Prompt) -> VoxelBox:
         """The voxels a prompt may change: those of its 3D box, or all."""
@@ -366,99 +334,10 @@ class LocalSession:
             self.engine.check_cancelled()
             tile = self._proposer.refine(log, frame, coarse.frame.voxel_mm)
             if tile is not None:
-                self._paste(tile, limit, deltas)
+                self._painter.paste(tile, limit, deltas)
         if frames:
             # Coarse answers must not blur the refined border: the next prompt looks at a fine crop of its own.
             self._frame = None
-
-    def _paste(self, proposal: Proposal, limit: VoxelBox, deltas: list[Delta]) -> None:
-        """Blend a proposal into the scan's grid; only where it matters is resampled."""
-        start = perf_counter()
-        engine, frame = self.engine, proposal.frame
-        axes, stride = engine.axes, engine.traits.mask_stride
-        relevant = (proposal.accept > 0) & (proposal.logits.maximum(proposal.previous) > IGNORED_LOGIT)
-        if bool(relevant.any()):
-            where = relevant.nonzero()
-            low = (where.amin(0).numpy() - 1) * stride
-            high = (where.amax(0).numpy() + 2) * stride
-            box_ras = frame.box(axes.shape, np.maximum(low, 0), np.minimum(high, frame.size))
-            box_ras = box_ras.intersect(axes.box_from_ijk(limit))
-            if not box_ras.is_empty:
-                positions = axes.per_array_axis(paste_positions(axes, frame, box_ras, stride))
-                logits = resample_axes(axes.canonical_to_array(proposal.logits).numpy(), positions).numpy()
-                box = axes.box_to_ijk(box_ras)
-                if bool((proposal.accept < 1).any()):
-                    accept = resample_axes(axes.canonical_to_array(proposal.accept).numpy(), positions).numpy()
-                    old = self.grid.logits(box)
-                    logits = np.asarray(old + accept * (logits - old), dtype=np.float32)
-                    values = np.where(accept > 0, quantise(logits), self.grid.read(box)).astype(np.int8)
-                else:
-                    values = quantise(logits)
-                self._write(box, values, deltas)
-        seconds = engine.seconds
-        seconds["paste"] = seconds.get("paste", 0.0) + perf_counter() - start
-
-    def _honour(self, prompt: Prompt, deltas: list[Delta]) -> None:
-        """What a person pointed at is on their side of the mask, whatever the network says."""
-        match prompt:
-            case PointPrompt():
-                self._decide(np.round(np.array([prompt.point_ijk])).astype(int), prompt.positive, deltas)
-            case ScribblePrompt():
-                self._decide(polyline_voxels(prompt.points_ijk).astype(int), prompt.positive, deltas)
-            case LassoPrompt():
-                box, inside = polygon_mask(np.array(prompt.polygon_ijk), self.engine.volume.shape_ijk)
-                voxels = np.argwhere(inside)[:, ::-1] + np.asarray(box.lower)
-                self._decide(voxels, prompt.positive, deltas)
-
-    def _decide(self, voxels_ijk: NDArray[np.int_], positive: bool, deltas: list[Delta]) -> None:
-        """Put voxels on one side of the mask, at least as sure as DECIDED where they were not already."""
-        last = np.asarray(self.engine.volume.shape_ijk) - 1
-        voxels = np.clip(voxels_ijk, 0, last)
-        lower, upper = voxels.min(axis=0), voxels.max(axis=0) + 1
-        box = VoxelBox(tuple(lower.tolist()), tuple(upper.tolist()))
-        values = self.grid.read(box).copy()
-        i, j, k = (voxels - lower).T
-        decided = int(DECIDED * STEPS_PER_LOGIT)
-        level = self.grid.level
-        current = values[k, j, i]
-        if positive:
-            values[k, j, i] = np.where(current > level, current, max(decided, level + 1))
-        else:
-            values[k, j, i] = np.where(current > level, min(-decided, level), current)
-        self._write(box, values, deltas)
-
-    def _seed(self, mask: NDArray[np.bool_], deltas: list[Delta]) -> None:
-        box = self.grid.box
-        values, level = self.grid.read(box), self.grid.level
-        decided = int(DECIDED * STEPS_PER_LOGIT)
-        added, removed = mask & (values <= level), ~mask & (values > level)
-        new = values.copy()
-        new[added], new[removed] = max(decided, level + 1), min(-decided, level)
-        self._write(box, new, deltas)
-        self._frame = None
-
-    def _write(self, box: VoxelBox, values: NDArray[np.int8], deltas: list[Delta]) -> None:
-        delta = self.grid.write(box, values)
-        if delta is not None:
-            deltas.append(delta)
-
-
-def check_voxels(volume: Volume) -> None:
-    """Refuse scans that cannot be normalised.
-
-    Raises:
-        ImageError: NaN or infinite voxels, or all voxels equal.
-    """
-    array = volume.array_kji
-    if array.dtype.kind == "f":
-        for plane in array:  # slice by slice: a whole-volume flag array would cost a byte per voxel
-            if not np.isfinite(plane).all():
-                raise ImageError(
-                    "The scan has NaN or infinite voxels; replace them (for example by 0) and load it again."
-                )
-    first = array[0, 0, 0]
-    if not any((plane != first).any() for plane in array):
-        raise ImageError(f"All voxels of the scan have the value {first}; there is nothing to segment.")
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
