@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from .prompts import Prompt
-from .types import MaskUpdate, Volume, VoxelBox
+from .types import MaskUpdate, ModelIdentity, Volume, VoxelBox
 
 __all__ = ["SegmentationSession"]
 
@@ -26,6 +26,11 @@ class SegmentationSession(Protocol):
     raises leaves the session exactly as it was: same mask, same prompts, same undo depth. Every prompt is
     one undo step. Sessions are not thread-safe: call from one thread at a time.
     """
+
+    @property
+    def model(self) -> ModelIdentity:
+        """Which weights answer."""
+        ...
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:

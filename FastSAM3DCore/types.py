@@ -18,7 +18,7 @@ from .errors import ImageError, PromptError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MaskUpdate", "Volume", "VoxelBox"]
+__all__ = ["MaskUpdate", "ModelIdentity", "Volume", "VoxelBox"]
 
 # Columns of a direction matrix may deviate from orthogonal by this cosine before the grid counts as
 # sheared; scanners' rounded direction cosines stay below 1e-4.
@@ -174,3 +174,19 @@ class MaskUpdate:
     uncertainty: NDArray[np.float32] | None = None
     prompt_id: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which weights made an answer; stored with what they made, so that other weights do not go on unnoticed.
+
+    Attributes:
+        name: what the user chose; a file's name without its folder. Empty if the network has no name.
+        sha256: digest of the weights file, lower-case hexadecimal; empty if there is no file.
+    """
+
+    name: str = ""
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name or 'unnamed model'} ({self.sha256[:8]})" if self.sha256 else self.name or "unnamed model"

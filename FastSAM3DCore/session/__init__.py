@@ -23,6 +23,8 @@ def open_session(model: str = "default", device: str = "auto", *, with_probabili
     from ..devices import choose_device
     from ..engine import Engine
     from ..weights import load_model
+    from ..weights.identity import identify
 
     chosen, _ = choose_device(device)
-    return LocalSession(Engine(load_model(model, str(chosen)), chosen), with_probability=with_probability)
+    engine = Engine(load_model(model, str(chosen)), chosen)
+    return LocalSession(engine, with_probability=with_probability, model=identify(model))

@@ -24,7 +24,7 @@ from ..prompts import (
     as_ijk,
     as_ijk_list,
 )
-from ..types import MaskUpdate, Volume, VoxelBox
+from ..types import MaskUpdate, ModelIdentity, Volume, VoxelBox
 from .checks import check_prompt, check_voxels, inside_box, inside_scan
 from .grid import STEPS_PER_LOGIT, Delta, LogitGrid
 from .history import History, Step
@@ -43,10 +43,12 @@ class LocalSession:
         engine: runs the network.
         with_probability: fill `probability` and `uncertainty` of every MaskUpdate; its box then covers all
             changed probabilities, not only the changed mask.
+        model: which weights the engine runs.
     """
 
-    def __init__(self, engine: Engine, *, with_probability: bool = False) -> None:
+    def __init__(self, engine: Engine, *, with_probability: bool = False, model: ModelIdentity | None = None) -> None:
         self.engine = engine
+        self.model = model or ModelIdentity()
         self.with_probability = with_probability
         self._grid: LogitGrid | None = None
         self._start()

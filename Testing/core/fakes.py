@@ -31,7 +31,7 @@ from FastSAM3DCore.prompts import (
     as_ijk,
     as_ijk_list,
 )
-from FastSAM3DCore.types import MaskUpdate, Volume, VoxelBox
+from FastSAM3DCore.types import MaskUpdate, ModelIdentity, Volume, VoxelBox
 
 
 class FakeSession:
@@ -40,6 +40,7 @@ class FakeSession:
     def __init__(self, radius: float = 5.5, scribble_radius: float = 1.5) -> None:
         self.radius = radius
         self.scribble_radius = scribble_radius
+        self.model = ModelIdentity("fake", "fa" * 32)
         self.closed = False
         self.images_set = 0
         self._volume: Volume | None = None
