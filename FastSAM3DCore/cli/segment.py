@@ -83,10 +83,11 @@ def segment(
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return
+    count = summary["prompts"]
     milliseconds = sum(summary["ms_per_prompt"]) / max(1, len(summary["ms_per_prompt"]))
     typer.echo(
         f"{summary['segment']}: {summary['volume_ml']:.2f} ml, {summary['voxels']} voxels, "
-        f"{summary['prompts']} prompts at {milliseconds:.0f} ms -> {summary['output']}"
+        f"{count} prompt{'s' * (count != 1)} at {milliseconds:.0f} ms -> {summary['output']}"
     )
 
 

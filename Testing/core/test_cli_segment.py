@@ -71,7 +71,7 @@ def test_a_point_in_ras_segments_there(scan: Path, tmp_path: Path, capfd: pytest
     assert np.array_equal(segment.mask_kji, ball((30, 20, 15)))
     out, err = capfd.readouterr()
     volume = ball((30, 20, 15)).sum() * np.prod(SCAN.spacing_ijk) / 1000
-    assert f"liver: {volume:.2f} ml, {ball((30, 20, 15)).sum()} voxels, 1 prompts" in out
+    assert f"liver: {volume:.2f} ml, {ball((30, 20, 15)).sum()} voxels, 1 prompt at" in out
     assert err == ""
 
 

@@ -9,24 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from FastSAM3DCore import OutputError, WeightsError, load_model
-from FastSAM3DCore.modeling.config import Sam3DConfig
-from FastSAM3DCore.weights.cache import CacheRecord, WeightsCache
-from FastSAM3DCore.weights.download import download_weights, mirror_urls
-from FastSAM3DCore.weights.files import exclusive
-from FastSAM3DCore.weights.manifest import manifest_entry
-from FastSAM3DCore.weights.transfer import NETWORK_CHUNK, PartState, fetch, write_state
+from FastSAM3DCore import WeightsError
+from FastSAM3DCore.weights.cache import WeightsCache
+from FastSAM3DCore.weights.transfer import NETWORK_CHUNK, fetch
 from FastSAM3DCore.weights.verify import verify_weights
-from Testing.core.weights_helpers import TINY_STUDENT, TINY_TEACHER, answer, install_tree, tiny_model, tiny_state
-from Testing.core.weights_server import Behaviour, WeightsServer, proxying, serving
+from Testing.core.weights_downloading import assert_installed, assert_nothing_installed, checkpoint_bytes, download
+from Testing.core.weights_helpers import TINY_TEACHER, install_tree, tiny_state
+from Testing.core.weights_server import Behaviour, serving
 
 DROP = 2 * NETWORK_CHUNK
-
-
-def checkpoint_bytes(config: Sam3DConfig = TINY_STUDENT) -> bytes:
-    buffer = io.BytesIO()
-    torch.save({"model_state_dict": tiny_state(config), "optimizer_state_dict": {"m": torch.zeros(1000)}}, buffer)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -37,47 +28,6 @@ def content() -> bytes:
 @pytest.fixture
 def cache(tmp_path: Path) -> WeightsCache:
     return WeightsCache(tmp_path / "cache")
-
-
-def download(
-    server: WeightsServer,
-    cache: WeightsCache,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    mirror: str | None = None,
-    sha256: str | None = None,
-) -> tuple[CacheRecord, list[tuple[int, int | None]]]:
-    """Download "fastsam3d", whose only address is the server's; returns its record and the reported progress."""
-    if not (tmp_path / "installed").exists():
-        install_tree(tmp_path, monkeypatch, fastsam3d={"urls": [server.url()]})
-    reported: list[tuple[int, int | None]] = []
-    record = download_weights(
-        "fastsam3d",
-        cache,
-        lambda done, total: reported.append((done, total)),
-        mirror=mirror,
-        sha256=sha256,
-        attempts=3,
-        backoff=0.0,
-    )
-    return record, reported
-
-
-def assert_installed(cache: WeightsCache) -> None:
-    loaded = load_model("fastsam3d", "cpu", cache_dir=cache.folder)
-    torch.testing.assert_close(answer(loaded), answer(tiny_model()), atol=0, rtol=0)
-    assert loaded.traits.name == "fastsam3d"
-    assert sorted(p.name for p in cache.folder.rglob("*") if p.is_file()) == [
-        "fastsam3d.lock",
-        "fastsam3d.safetensors",
-        "index.json",
-    ]
-
-
-def assert_nothing_installed(cache: WeightsCache) -> None:
-    assert not cache.path_of("fastsam3d").exists()
-    assert "fastsam3d" not in cache.records()
 
 
 def test_a_download_is_checked_converted_recorded_and_loads(
@@ -312,112 +262,6 @@ def test_another_architecture_under_a_published_name_is_refused(
     ):
         download(server, cache, tmp_path, monkeypatch)
     assert_nothing_installed(cache)
-
-
-def test_the_next_address_is_tried_when_a_mirror_has_nothing(
-    content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with serving(b"", Behaviour(status=404)) as mirror, serving(content) as server:
-        record, _ = download(server, cache, tmp_path, monkeypatch, mirror=mirror.url("/local"))
-    assert mirror.asked[0]["path"] == "/local/repo/FastSAM3D.pth"
-    assert record.source == server.url()
-    assert_installed(cache)
-
-
-def test_mirrors_come_before_the_official_address() -> None:
-    entry = manifest_entry("fastsam3d")
-    official = "https://huggingface.co/techlove/FastSAM3D/resolve/main/FastSAM3D.pth"
-    path = "/techlove/FastSAM3D/resolve/main/FastSAM3D.pth"
-    assert mirror_urls(entry, None, {}) == [official]
-    assert mirror_urls(entry, "https://m.example/hf/", {"FASTSAM3D_MIRROR": "http://inside.example"}) == [
-        "https://m.example/hf" + path,
-        "http://inside.example" + path,
-        official,
-    ]
-    assert mirror_urls(entry, "file:///media/usb/FastSAM3D.pth", {})[0] == "file:///media/usb/FastSAM3D.pth"
-
-
-def test_a_file_address_serves_sites_without_network(
-    content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stick = tmp_path / "my stick" / "FastSAM3D.pth"
-    stick.parent.mkdir()
-    stick.write_bytes(content)
-    with serving(content, Behaviour(status=404)) as server:
-        record, _ = download(server, cache, tmp_path, monkeypatch, mirror=stick.as_uri())
-    assert server.asked == []
-    assert record.source == stick.as_uri()
-    assert stick.read_bytes() == content
-    assert_installed(cache)
-
-
-def test_a_proxy_of_the_environment_is_used(
-    content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[str] = []
-    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with serving(content) as server, proxying("weights.example", server.base, seen) as proxy:
-        monkeypatch.setenv("http_proxy", proxy)
-        install_tree(tmp_path, monkeypatch, fastsam3d={"urls": ["http://weights.example/repo/FastSAM3D.pth"]})
-        record, _ = download(server, cache, tmp_path, monkeypatch)
-    assert seen == ["http://weights.example/repo/FastSAM3D.pth"]
-    assert record.source_sha256 == server.sha256
-
-
-def test_a_full_disk_is_reported_and_leaves_nothing_behind(
-    content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("this system has no /dev/full")
-    part = cache.part_of("fastsam3d")
-    part.parent.mkdir(parents=True)
-    part.symlink_to(full)
-    with serving(content) as server:
-        write_state(part, PartState(server.url()))
-        with pytest.raises(OutputError, match="No space left on device"):
-            download(server, cache, tmp_path, monkeypatch)
-    assert_nothing_installed(cache)
-    assert not part.is_symlink()
-
-
-def test_a_file_larger_than_the_free_space_is_refused_before_it_is_written(
-    cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        serving(b"abc", Behaviour(claim=10**18)) as server,
-        pytest.raises(OutputError, match="MB free, the download needs 1000000000000 MB"),
-    ):
-        download(server, cache, tmp_path, monkeypatch)
-    assert not cache.part_of("fastsam3d").exists()
-
-
-def test_a_cache_that_cannot_be_written_is_reported(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a_file").write_text("in the way")
-    cache = WeightsCache(tmp_path / "a_file" / "cache")
-    with serving(content) as server, pytest.raises(OutputError, match="cannot be written"):
-        download(server, cache, tmp_path, monkeypatch)
-    assert server.asked == []
-
-
-def test_two_downloads_of_one_model_do_not_write_the_same_file(
-    content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        serving(content) as server,
-        exclusive(cache.downloads / "fastsam3d.lock"),
-        pytest.raises(OutputError, match="Another process"),
-    ):
-        download(server, cache, tmp_path, monkeypatch)
-    assert server.asked == []
-
-
-def test_the_bundled_model_is_not_downloaded(cache: WeightsCache) -> None:
-    with pytest.raises(WeightsError, match="comes with the installation"):
-        download_weights("default", cache, lambda *_: None)
 
 
 def test_the_test_file_is_a_zip_whose_checksums_can_fail(content: bytes) -> None:
