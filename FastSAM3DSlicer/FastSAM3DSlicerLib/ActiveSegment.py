@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import slicer
 
 from FastSAM3DCore.errors import PromptError
 from FastSAM3DCore.prompts import MaskPrompt, Prompt
-from FastSAM3DCore.types import VoxelBox
+from FastSAM3DCore.types import ModelIdentity, VoxelBox
 
 from . import PromptStore
 from .EditMask import EditRules
 from .History import SegmentLog, Step
+from .ModelNotes import sameWeights
 from .SegmentImage import BINARY, SegmentImage, Snapshot
 from .SegmentState import FoundEdit, SegmentState, handEdit
 from .SegmentWriter import Changes, SegmentWriter
@@ -127,9 +128,10 @@ class ActiveSegment:
     def writer(self, rules: EditRules) -> SegmentWriter:
         return SegmentWriter(self.volumeNode, self.node, self.segmentId, rules)
 
-    def want(self) -> Want:
-        """What the session must hold before a prompt on this segment."""
+    def want(self, model: ModelIdentity | None = None) -> Want:
+        """What the session must hold before a prompt on this segment; `model`: the weights it has, if known."""
         seed = self._dense() if self._seeded else None
+        same = model is not None and sameWeights(self.log.model, model)
         return Want(
             imageKey(self.volumeNode),
             volumeFromNode(self.volumeNode),
@@ -137,6 +139,8 @@ class ActiveSegment:
             self.log.prompts,
             seed,
             self.log.threshold,
+            self.log.model,
+            self._dense() if self.log.prompts and not same else None,
         )
 
     def findEdit(self) -> Edit | None:
@@ -164,15 +168,20 @@ class ActiveSegment:
     def step(self, title: str, changes: Changes, before: SegmentLog, after: SegmentLog, session: str) -> Step:
         return Step(title, *self.key, changes, before, after, session)
 
-    def settle(self, log: SegmentLog, box: VoxelBox | None, model: dict[str, str]) -> None:
-        """The segment was written in `box` (None: anywhere) and `log` made it so; keep both in the scene."""
+    def settle(self, log: SegmentLog, box: VoxelBox | None, model: ModelIdentity | None = None) -> None:
+        """The segment was written in `box` (None: anywhere) and `log` made it so; keep both in the scene.
+
+        `model` stands in for a log that does not say which weights made it.
+        """
         image = self.image()
         if self._state is None or box is None:
             self._state = SegmentState(image)
         else:
             self._state.written(image, box)
+        if log.model is None:
+            log = replace(log, model=model)
         self.log, self._seeded = log, False
-        PromptStore.store(self.segment, self.frame, log, self._state.sliceCounts, model)
+        PromptStore.store(self.segment, self.frame, log, self._state.sliceCounts)
         logic, segment = slicer.vtkSlicerSegmentationsModuleLogic, self.segment
         if log.prompts and logic.GetSegmentStatus(segment) == logic.NotStarted:
             logic.SetSegmentStatus(segment, logic.InProgress)

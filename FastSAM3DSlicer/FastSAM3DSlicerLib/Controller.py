@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from FastSAM3DCore.errors import CancelledError, DeviceError, FastSAM3DError
-from FastSAM3DCore.types import MaskUpdate
+from FastSAM3DCore.types import MaskUpdate, ModelIdentity
 
 from .DeferredSession import DeferredSession
 from .EditMask import setLocked
@@ -95,11 +95,16 @@ class Controller:
 
     # -- what to work on -----------------------------------------------------------------------------
 
-    def useSession(self, session: DeferredSession, model: dict[str, str]) -> None:
-        """Another model, device or server; the log of the segment goes with it."""
+    def useSession(self, session: DeferredSession, expected: ModelIdentity | None = None) -> None:
+        """Another model, device or server; the log of the segment goes with it.
+
+        Args:
+            session: the engine.
+            expected: which weights it will answer with, as far as that is known before it is opened.
+        """
         self.runner.cancel()
         self._fellBack = False
-        self._swapSession(session, model)
+        self._swapSession(session, expected)
 
     def select(self, volumeNode: Any, segmentationNode: Any, segmentId: str) -> bool:
         """Work on this; says what is wrong with it and returns False if it cannot be."""
@@ -112,7 +117,7 @@ class Controller:
             self._retarget()
             return False
         self._retarget()
-        self.say(" ".join(filter(None, (self.target(), sizeNote(volumeNode)))))
+        self.say(" ".join(filter(None, (self.target(), self.logic.modelNote(), sizeNote(volumeNode)))))
         return True
 
     def newSegmentation(self, volumeNode: Any) -> Any:
@@ -195,7 +200,8 @@ class Controller:
         """Pick a tool up; the one in hand is put down instead."""
         self.tools.use(NONE if tool == self.tools.tool else tool)
         if self.tools.tool != NONE and not self.session.isOpen and not self.runner.busy:
-            self.submit(self.logic.prepareReady)  # so that the first click is as quick as the others
+            # So that the first click is as quick as the others.
+            self.submit(self.logic.prepareReady, lambda _: self._warnOfOtherModel())
 
     def setLocked(self, locked: bool) -> None:
         """Protect the active segment, or release it."""
@@ -241,10 +247,15 @@ class Controller:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _swapSession(self, session: DeferredSession, model: dict[str, str]) -> None:
+    def _warnOfOtherModel(self) -> None:
+        """The session is open now: its digest is known."""
+        if note := self.logic.modelNote():
+            self.say(note)
+
+    def _swapSession(self, session: DeferredSession, expected: ModelIdentity | None) -> None:
         old, self.session = self.session, session
         self.logic.setSession(session)
-        self.logic.model = model
+        self.logic.expected = expected
         self.runner.afterwards(old.close)
 
     def _sharedEditorNode(self) -> Any:
@@ -280,7 +291,7 @@ class Controller:
     def _onError(self, error: BaseException, request: Request) -> None:
         if isinstance(error, DeviceError) and self._fallback is not None and not self._fellBack:
             self._fellBack = True
-            self._swapSession(self._fallback(), self.logic.model)  # what waits goes on there
+            self._swapSession(self._fallback(), self.logic.model)  # same weights; what waits goes on there
             self.say(f"{error} Continuing on the CPU.")
             self.runner.again(request)
             return

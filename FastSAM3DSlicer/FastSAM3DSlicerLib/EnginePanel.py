@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from FastSAM3DCore.types import ModelIdentity
+
 from .Controller import Controller
 from .DeferredSession import DeferredSession
 from .InstallLogic import InstallLogic
@@ -28,6 +30,11 @@ class EnginePanel:
         self._engine: tuple[str, ...] = ()
         self.models = installer.models()
 
+    @property
+    def chosen(self) -> bool:
+        """Whether an engine was chosen yet."""
+        return bool(self._engine)
+
     def session(self, *engine: str) -> DeferredSession:
         """A session of (model, device, server URL, key), opened when it is needed."""
         return DeferredSession(lambda: self.installer.openSession(*engine))
@@ -38,9 +45,9 @@ class EnginePanel:
         if engine == self._engine:
             return ""
         self._engine = engine
-        name = serverUrl or model
-        self.controller.useSession(self.session(*engine), {"name": name})
-        return name
+        expected = None if serverUrl else ModelIdentity(model)
+        self.controller.useSession(self.session(*engine), expected)
+        return serverUrl or model
 
     def onCpu(self) -> DeferredSession:
         """The same model on the CPU: the graphics card ran out of memory."""

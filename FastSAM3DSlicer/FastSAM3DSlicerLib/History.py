@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from FastSAM3DCore.errors import PromptError
 from FastSAM3DCore.prompts import Prompt
+from FastSAM3DCore.types import ModelIdentity
 
 from .SegmentWriter import Changes
 
@@ -15,10 +16,11 @@ MAXIMUM_STEPS = 200
 
 @dataclass(frozen=True)
 class SegmentLog:
-    """What was asked of one segment so far: enough to make its mask again."""
+    """What was asked of one segment so far: enough to make its mask again, with the weights of `model`."""
 
     prompts: tuple[Prompt, ...] = ()
     threshold: float = 0.5
+    model: ModelIdentity | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from FastSAM3DCore.types import MaskUpdate, VoxelBox
 
 from .ActiveSegment import ActiveSegment
 from .EditMask import EditRules
-from .History import SegmentLog, Step
+from .History import Step
 from .Job import Job
 from .PromptResults import PromptResults
 from .Prompts import boxPrompt, lassoPrompt, pointPrompt, scribblePrompt
@@ -126,7 +127,7 @@ class PromptJobs(PromptResults):
         active = self._ready()
         if self.rules.limit is None:
             raise PromptError("Slice mode is off; turn it on to fill one slice.")
-        want = active.want()
+        want = active.want(self.link.model)
         limit = self.rules.limit
 
         def call() -> Answer:
@@ -136,14 +137,14 @@ class PromptJobs(PromptResults):
 
     def prepareReady(self) -> Job:
         """Load the engine, the scan and the log ahead of the first prompt; changes nothing."""
-        want = self._ready().want()
+        want = self._ready().want(self.link.model)
         nothing = MaskUpdate(VoxelBox.empty(), np.zeros((0, 0, 0), np.uint8))
         return Job("getting ready", lambda: self.link.ensure(want), lambda _: nothing, self._drop)
 
     def prepareProbe(self) -> Job:
         """Fetch the probability without asking anything new; changes nothing."""
         active = self._ready()
-        want = active.want()
+        want = active.want(self.link.model)
 
         def apply(answer: Answer) -> MaskUpdate:
             if answer.probability is not None and self.active is active:
@@ -156,7 +157,7 @@ class PromptJobs(PromptResults):
         active = self._ready()
         if not 0.0 < probability < 1.0:
             raise PromptError(f"The threshold must lie between 0 and 1, got {probability}.")
-        want, limit = active.want(), self.rules.limit
+        want, limit = active.want(self.link.model), self.rules.limit
 
         def call() -> Answer:
             return self.link.retune(want, probability, limit, self.wantProbability)
@@ -197,7 +198,7 @@ class PromptJobs(PromptResults):
 
     def _job(self, title: str, action: Action, session: str = "step", write: Any = None) -> Job:
         active = self._ready()
-        want, edit = active.want(), active.findEdit()
+        want, edit = active.want(self.link.model), active.findEdit()
         limit, probability = self.rules.limit, self.wantProbability
 
         def call() -> Answer:
@@ -206,8 +207,8 @@ class PromptJobs(PromptResults):
         def apply(answer: Answer) -> MaskUpdate:
             if edit is not None and self.active is active:
                 active.adopt(edit)
-                before = SegmentLog(answer.base, want.threshold)
-                after = SegmentLog(answer.beforePrompt, want.threshold)
+                before = replace(active.log, prompts=answer.base)
+                after = replace(active.log, prompts=answer.beforePrompt)
                 self.history.push(active.step("hand edit", [edit.change], before, after, "step"))
                 active.log = after
             return self._apply(active, answer, title, session, write=write)

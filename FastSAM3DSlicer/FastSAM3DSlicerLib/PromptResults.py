@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from FastSAM3DCore.errors import PromptError
 from FastSAM3DCore.protocol import SegmentationSession
-from FastSAM3DCore.types import MaskUpdate, VoxelBox
+from FastSAM3DCore.types import MaskUpdate, ModelIdentity, VoxelBox
 
 from .ActiveSegment import ActiveSegment, Edit
 from .EditMask import EditRules
 from .History import History, SegmentLog, Step
+from .ModelNotes import byModel, otherWeights, refinedBy, sameWeights
 from .Resampling import shiftBox
 from .SegmentWriter import Changes
 from .SessionLink import Answer, HandEdit, SessionLink
@@ -47,7 +49,7 @@ class PromptResults:
         onStatus: called with one line of text for the user.
         beforeWrite: called right before a segment changes (a Segment Editor effect saves its undo state here).
         wantProbability: keep `probability` up to date for an overlay; costs a copy per prompt.
-        model: name and sha256 of the model, stored with each segment.
+        expected: which weights will answer, for as long as the session has not been opened; None if not known.
     """
 
     def __init__(self, scene: Any, session: SegmentationSession):
@@ -61,9 +63,21 @@ class PromptResults:
         self.beforeWrite: Nothing = ignore
         self.wantProbability = False
         self.probability: tuple[VoxelBox, np.ndarray] | None = None
-        self.model: dict[str, str] = {}
+        self.expected: ModelIdentity | None = None
         self.volumeNode: Any = None
         self.active: ActiveSegment | None = None
+
+    @property
+    def model(self) -> ModelIdentity | None:
+        """Which weights answer; None until the session was first asked something."""
+        return self.link.model
+
+    def modelNote(self) -> str:
+        """What to know before the next prompt: other weights made this segment. Empty if there is nothing."""
+        active, now = self.active, self.link.model or self.expected
+        if now is None or active is None or not byModel(active.log.prompts) or sameWeights(active.log.model, now):
+            return ""
+        return otherWeights(active.segment.GetName(), active.log.model, now)
 
     def _apply(
         self,
@@ -77,7 +91,8 @@ class PromptResults:
         if self.active is not active or not active.exists(self.scene):
             self.link.forget()
             raise PromptError("The segment or volume was changed or removed meanwhile; the answer was not written.")
-        before = SegmentLog(answer.beforePrompt, active.log.threshold)
+        note = self._modelChange(active.log, answer.model)
+        before = replace(active.log, prompts=answer.beforePrompt)
         late = active.findEdit()
         if late is not None:
             before, session = self._takeLate(active, late, before), "reload"
@@ -90,18 +105,24 @@ class PromptResults:
                 changes = write(active, answer)
                 box = active.boxOf(changes)
             touched.update(segmentId for segmentId, _ in changes)
-        log = SegmentLog(answer.prompts, active.log.threshold if threshold is None else threshold)
+        log = SegmentLog(answer.prompts, active.log.threshold if threshold is None else threshold, answer.model)
         if late is not None:  # the session's mask lacks the edit: the sum of both is where it goes on from
-            log = SegmentLog((*log.prompts, active.maskPrompt(log.prompts)), log.threshold)
+            log = replace(log, prompts=(*log.prompts, active.maskPrompt(log.prompts)))
         self._remember(active.step(title, changes, before, log, session))
-        active.settle(log, box if late is None else None, self.model)
+        active.settle(log, box if late is None else None)
         if answer.probability is not None:
             self.probability = (self.link.reach, answer.probability)
-        return self._tell(active, box, answer.update.prompt_id, title)
+        return self._tell(active, box, answer.update.prompt_id, title, note)
+
+    @staticmethod
+    def _modelChange(made: SegmentLog, now: ModelIdentity | None) -> str:
+        if now is None or not byModel(made.prompts) or sameWeights(made.model, now):
+            return ""
+        return refinedBy(made.model, now)
 
     def _takeLate(self, active: ActiveSegment, late: Edit, before: SegmentLog) -> SegmentLog:
         """Somebody edited the segment while the engine computed: that is a step of its own, before the answer's."""
-        edited = SegmentLog((*before.prompts, active.maskPrompt(before.prompts)), before.threshold)
+        edited = replace(before, prompts=(*before.prompts, active.maskPrompt(before.prompts)))
         self.history.push(active.step("hand edit", [late.change], before, edited, "reload"))
         self.link.forget()
         return edited
@@ -128,14 +149,16 @@ class PromptResults:
             touched.update(segmentId for segmentId, _ in changes)
         self.history.turn(step, changes, redo)
         box = active.boxOf(changes)
-        active.settle(step.after if redo else step.before, box, self.model)
+        active.settle(step.after if redo else step.before, box)
         return self._tell(active, box, None, "redo" if redo else "undo")
 
-    def _tell(self, active: ActiveSegment, box: VoxelBox, promptId: int | None, title: str) -> MaskUpdate:
+    def _tell(
+        self, active: ActiveSegment, box: VoxelBox, promptId: int | None, title: str, note: str = ""
+    ) -> MaskUpdate:
         content = active.image().read(box).astype(np.uint8)
         update = MaskUpdate(box, content, prompt_id=promptId)
         self.onUpdate(update)
-        self.onStatus(active.describe(title))
+        self.onStatus(". ".join(filter(None, (active.describe(title), note))))
         return update
 
     def _pickUpEdit(self) -> None:
@@ -145,9 +168,9 @@ class PromptResults:
         edit = self.active.findEdit()
         if edit is not None:
             before = self.active.log
-            after = SegmentLog((*before.prompts, self.active.maskPrompt()), before.threshold)
+            after = replace(before, prompts=(*before.prompts, self.active.maskPrompt()))
             self.history.push(self.active.step("hand edit", [edit.change], before, after, "reload"))
-            self.active.settle(after, None, self.model)
+            self.active.settle(after, None)
             self.link.forget()
 
     def _drop(self) -> None:

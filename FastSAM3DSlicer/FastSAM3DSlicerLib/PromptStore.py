@@ -16,6 +16,7 @@ import numpy as np
 
 from FastSAM3DCore.errors import PromptError
 from FastSAM3DCore.prompts import Prompt, prompts_from_json, prompts_to_json
+from FastSAM3DCore.types import ModelIdentity
 
 from .EditMask import tagValue
 from .History import SegmentLog
@@ -32,18 +33,20 @@ def fingerprint(sliceCounts: np.ndarray) -> int:
     return zlib.crc32(np.trim_zeros(sliceCounts).astype("<i8").tobytes())
 
 
-def store(segment: Any, frame: int, log: SegmentLog, sliceCounts: np.ndarray, model: dict[str, str]) -> None:
+def store(segment: Any, frame: int, log: SegmentLog, sliceCounts: np.ndarray) -> None:
     """Write the log of one time point into the segment's tag; logs of other time points stay."""
     header, fragments = _read(segment)
     frames = dict(header.get("frames", {}))
     kept = {name: fragments[at["first"] : at["first"] + at["count"]] for name, at in frames.items()}
     kept[str(frame)] = [_encoded(prompt) for prompt in log.prompts]
     frames[str(frame)] = {"threshold": log.threshold, "content": fingerprint(sliceCounts)}
+    if log.model is not None:
+        frames[str(frame)]["model"] = {"name": log.model.name, "sha256": log.model.sha256}
     body: list[str] = []
     for name, entries in kept.items():
         frames[name] |= {"first": len(body), "count": len(entries)}
         body += entries
-    header = {"format": STORE_FORMAT, "model": model, "frames": frames}
+    header = {"format": STORE_FORMAT, "frames": frames}
     segment.SetTag(LOG_TAG, ".".join([_pack(json.dumps(header)), *body]))
 
 
@@ -65,13 +68,17 @@ def load(segment: Any, frame: int, sliceCounts: np.ndarray) -> SegmentLog | None
         ]
     except (PromptError, ValueError, zlib.error):
         return None
-    return SegmentLog(tuple(prompts), float(at["threshold"]))
+    return SegmentLog(tuple(prompts), float(at["threshold"]), _model(at))
 
 
-def storedModel(segment: Any) -> dict[str, str]:
-    """Name and SHA-256 of the model that made the segment; empty if it was not made with one."""
-    model = _read(segment)[0].get("model", {})
-    return {str(key): str(value) for key, value in model.items()}
+def storedModel(segment: Any, frame: int = 0) -> ModelIdentity | None:
+    """Name and SHA-256 of the weights that made the segment at a time point; None if it was not made with any."""
+    return _model(_read(segment)[0].get("frames", {}).get(str(frame), {}))
+
+
+def _model(at: dict[str, Any]) -> ModelIdentity | None:
+    model = at.get("model")
+    return ModelIdentity(str(model.get("name", "")), str(model.get("sha256", ""))) if isinstance(model, dict) else None
 
 
 def _read(segment: Any) -> tuple[dict[str, Any], list[str]]:

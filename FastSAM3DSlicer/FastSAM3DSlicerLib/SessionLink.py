@@ -13,8 +13,9 @@ import numpy as np
 
 from FastSAM3DCore.prompts import MaskPrompt, Prompt
 from FastSAM3DCore.protocol import SegmentationSession
-from FastSAM3DCore.types import MaskUpdate, Volume, VoxelBox
+from FastSAM3DCore.types import MaskUpdate, ModelIdentity, Volume, VoxelBox
 
+from .ModelNotes import sameWeights
 from .SliceLimit import SliceLimit
 
 Action = Callable[[SegmentationSession], MaskUpdate]
@@ -30,6 +31,9 @@ class Want:
         prompts: the log that makes the segment.
         seed: makes the segment's voxels (dense, indexed [k, j, i]) if no log does; runs on the worker.
         threshold: probability above which a voxel is inside.
+        model: the weights that made the segment, None if they were not recorded.
+        content: makes the segment's voxels as they are, for weights other than `model`; None where those of the
+            session are known to be the same.
     """
 
     imageKey: Any
@@ -38,6 +42,8 @@ class Want:
     prompts: tuple[Prompt, ...]
     seed: Callable[[], np.ndarray] | None
     threshold: float
+    model: ModelIdentity | None = None
+    content: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +63,22 @@ class Answer:
     prompts: tuple[Prompt, ...]
     base: tuple[Prompt, ...]
     beforePrompt: tuple[Prompt, ...]
+    model: ModelIdentity | None = None
     probability: np.ndarray | None = None
     box: VoxelBox | None = None
     mask: np.ndarray | None = None
 
 
 class SessionLink:
-    """Wraps one session; knows which scan and which log it holds, and how many steps it can take back."""
+    """Wraps one session; knows which scan and which log it holds, and how many steps it can take back.
+
+    Attributes:
+        model: which weights answer; None until the session was first asked something.
+    """
 
     def __init__(self, session: SegmentationSession):
         self.session = session
+        self.model: ModelIdentity | None = None
         self.imageKey: Any = None
         self.forget()
 
@@ -84,12 +96,14 @@ class SessionLink:
         Raises:
             FastSAM3DError: what the session raised; the next call tries again.
         """
+        self.model = getattr(self.session, "model", None)  # a stand-in session may have no weights
         if self.imageKey != want.imageKey:
             self.forget()
             self.imageKey = None
             self.session.set_image(want.volume)
             self.imageKey = want.imageKey
-        if self.owner != want.owner:
+        loaded = self.owner != want.owner
+        if loaded:
             self.forget()
             prompts = want.prompts
             if want.seed is not None:
@@ -98,10 +112,20 @@ class SessionLink:
                 self._reached(self.session.replay(prompts))
             elif self.session.prompts:
                 self.session.reset()
-            self.owner = want.owner
         if self.threshold != want.threshold:
             self._reached(self.session.set_threshold(want.threshold))
             self.threshold = want.threshold
+        if loaded:
+            self._keep(want)
+        self.owner = want.owner
+
+    def _keep(self, want: Want) -> None:
+        """Other weights answer the same log with another mask: go on from the segment as it is, lose nothing."""
+        if want.content is None or not want.prompts or sameWeights(want.model, self.model):
+            return
+        content = want.content()
+        if not np.array_equal(self.session.mask(), content):
+            self._reached(self.session.set_mask(content))
 
     def ask(
         self, want: Want, action: Action, edit: HandEdit | None, limit: SliceLimit | None, probability: bool
@@ -145,7 +169,7 @@ class SessionLink:
     def _answer(
         self, update: MaskUpdate, base: Any, middle: Any, limit: SliceLimit | None, probability: bool
     ) -> Answer:
-        answer = Answer(update, self.session.prompts, base, middle, box=update.box, mask=update.mask)
+        answer = Answer(update, self.session.prompts, base, middle, self.model, box=update.box, mask=update.mask)
         if limit is not None and not self.reach.is_empty:
             # The session's mask may differ from the segment's anywhere in a slice not edited yet.
             answer.box = limit.bounds(self.reach)

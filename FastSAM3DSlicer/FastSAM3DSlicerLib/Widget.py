@@ -168,10 +168,10 @@ class Panel:
         self.refresh()
 
     def _applyEngine(self, p: FastSAM3DParameterNode) -> None:
-        first = self.controller.logic.model == {}
+        first = not self.engine.chosen
         name = self.engine.choose(p.model, p.device, p.serverUrl, self.ui.tokenEdit.text)
         if name and not first:
-            self.say(_("The next prompt uses {model}.").format(model=name))
+            self.say(self.controller.logic.modelNote() or _("The next prompt uses {model}.").format(model=name))
 
     def _onCpu(self) -> DeferredSession:
         """The graphics card ran out of memory."""

@@ -31,7 +31,6 @@ def reopened(logic, tmp_path):
 
 
 def test_a_reopened_mrb_goes_on_refining(logic, at, tmp_path):
-    logic.model = {"name": "default", "sha256": "ab12"}
     logic.addPoint(at(20, 25, 15))
     logic.addPoint(at(28, 25, 15))
     logic.addPoint(at(24, 29, 15), positive=False)
@@ -40,7 +39,7 @@ def test_a_reopened_mrb_goes_on_refining(logic, at, tmp_path):
     again = reopened(logic, tmp_path)
     assert again.prompts == logic.prompts
     assert again.active.log.threshold == 0.4
-    assert storedModel(again.active.segment) == {"name": "default", "sha256": "ab12"}
+    assert storedModel(again.active.segment) == logic.link.session.model
     assert np.array_equal(whole(again), before)
     sync = PromptSync(again)
     sync.mirror()

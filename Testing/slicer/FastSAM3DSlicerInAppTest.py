@@ -47,6 +47,12 @@ class BallSession:
     def reset(self):
         return self.replay(())
 
+    @property
+    def model(self):
+        from FastSAM3DCore.types import ModelIdentity
+
+        return ModelIdentity("ball")
+
     def set_threshold(self, value):
         return self._show()
 
