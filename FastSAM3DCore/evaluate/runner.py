@@ -21,8 +21,9 @@ from ..io.atomic import write_text
 from ..protocol import SegmentationSession
 from .baselines import BASELINES
 from .cases import Case, group_of
+from .challenge import score_challenge
 from .environment import describe_environment
-from .scoring import SessionMethod, score_cvpr2025, score_structure
+from .scoring import SessionMethod, score_structure
 from .summary import summarise
 
 __all__ = ["NO_MODEL", "Settings", "evaluate_cases", "load_finished"]
@@ -77,7 +78,7 @@ def evaluate_case(case: Case, settings: Settings, session: SegmentationSession |
         if session is not None:
             method = SessionMethod(session, volume)
             if settings.protocol == "cvpr2025":
-                scores = score_cvpr2025(method, truth, volume.spacing_ijk)
+                scores = score_challenge(method, truth, volume.spacing_ijk)
             else:
                 scores = score_structure(method, truth, volume.spacing_ijk, settings.clicks)
             rows.setdefault("model", []).append(about | scores)

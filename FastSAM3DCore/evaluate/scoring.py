@@ -13,11 +13,9 @@ from ..io.segmentation import mask_box
 from ..protocol import SegmentationSession
 from ..types import MaskUpdate, Volume
 from .clicks import Click, next_click
-from .metrics import auc, dice, surface_dice
+from .metrics import dice, surface_dice
 
-__all__ = ["CVPR_CLICKS", "ClickMethod", "SessionMethod", "score_cvpr2025", "score_structure"]
-
-CVPR_CLICKS = 5
+__all__ = ["ClickMethod", "SessionMethod", "score_structure", "timed"]
 
 Masks = NDArray[np.bool_]
 
@@ -60,7 +58,8 @@ class SessionMethod:
         return self._mask
 
 
-def _timed(call: Callable[[], Masks], seconds: list[float]) -> Masks:
+def timed(call: Callable[[], Masks], seconds: list[float]) -> Masks:
+    """Run a call and append how long it took."""
     start = time.perf_counter()
     mask = call()
     seconds.append(round(time.perf_counter() - start, 4))
@@ -88,7 +87,7 @@ def score_structure(
     for number in range(1, max(clicks) + 1):
         click = next_click(mask, truth_kji, spacing_ijk)
         if click is not None:
-            mask = _timed(lambda click=click: method.add(click), seconds)  # type: ignore[misc]
+            mask = timed(lambda click=click: method.add(click), seconds)  # type: ignore[misc]
             curve.append(round(dice(mask, truth_kji), 4))
         else:
             curve.append(curve[-1])
@@ -100,30 +99,3 @@ def score_structure(
         "seconds": seconds,
         "dice_per_click": curve,
     }
-
-
-def score_cvpr2025(method: SessionMethod, truth_kji: Masks, spacing_ijk: tuple[float, float, float]) -> dict[str, Any]:
-    """The protocol of the CVPR 2025 interactive 3D challenge: a box, then five corrective clicks.
-
-    Returns:
-        `dice` and `nsd` at steps 0 (box) to 5, the final ones, and the areas under the five click steps: as
-        the challenge counts them (`dice_auc`, at most 4) and divided by 4 (`dice_auc_normalised`).
-    """
-    seconds: list[float] = []
-    mask = _timed(lambda: method.add_box_of(truth_kji), seconds)
-    overlap = [dice(mask, truth_kji)]
-    surface = [surface_dice(mask, truth_kji, spacing_ijk)]
-    for _ in range(CVPR_CLICKS):
-        click = next_click(mask, truth_kji, spacing_ijk)
-        if click is not None:
-            mask = _timed(lambda click=click: method.add(click), seconds)  # type: ignore[misc]
-        overlap.append(dice(mask, truth_kji) if click is not None else overlap[-1])
-        surface.append(surface_dice(mask, truth_kji, spacing_ijk) if click is not None else surface[-1])
-    scores: dict[str, Any] = {"seconds": seconds, "dice_per_click": [round(v, 4) for v in overlap]}
-    for name, values in (("dice", overlap), ("nsd", surface)):
-        area = auc(values[1:])
-        scores[name] = {str(n): round(v, 4) for n, v in enumerate(values)}
-        scores[f"{name}_final"] = round(values[-1], 4)
-        scores[f"{name}_auc"] = round(area * (CVPR_CLICKS - 1), 4)
-        scores[f"{name}_auc_normalised"] = round(area, 4)
-    return scores

@@ -16,7 +16,8 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`mean` over all structures and `groups` with the mean of each group.
 
     Each mean has `structures`, `dice` and `nsd` by number of clicks, `dice_per_click`, and the median seconds
-    of first and later clicks. Means of nothing are empty.
+    of first and later clicks; those of the challenge also have `by_case`, where structures are averaged within each
+    case first, as the challenge does. Means of nothing are empty.
     """
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -35,6 +36,8 @@ def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for scalar in SCALARS:
         if scalar in rows[0]:
             mean[scalar] = round(fmean(row[scalar] for row in rows), 4)
+    if SCALARS[0] in rows[0]:
+        mean["by_case"] = _by_case(rows)
     first = [row["seconds"][0] for row in rows if row["seconds"]]
     later = [value for row in rows for value in row["seconds"][1:]]
     mean["seconds"] = {
@@ -42,3 +45,12 @@ def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "next_click_median": round(median(later), 4) if later else None,
     }
     return mean
+
+
+def _by_case(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    cases: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        cases[row["case"]].append(row)
+    return {
+        scalar: round(fmean(fmean(row[scalar] for row in part) for part in cases.values()), 4) for scalar in SCALARS
+    }
