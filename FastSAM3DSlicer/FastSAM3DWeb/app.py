@@ -24,7 +24,7 @@ from .config import WorkerConfig
 from .display import Display
 from .events import connect
 from .loading import default_name
-from .markers import quieten, shrink
+from .markers import quieten, show, shrink
 from .notes import Notes
 from .overlay import UncertaintyOverlay
 from .prompting import Prompting
@@ -64,6 +64,8 @@ class WebApp:
         self.surfaces = Surfaces(self.state, self.study, self.views)
         self.prompting = Prompting(self.state, self.study, self.views, self.runner, self.notes)
         self.prompting.changed = lambda _: self.refresh()
+        self.prompting.chosen = self._show_outlines
+        self.display.moved = self.prompting.boxes.moved
         self.sync = PromptSync(self.study.logic, self._submit)
         folder = Path(config.state_dir)
         self.uploads = Uploads(folder / "uploads", config.max_upload)
@@ -101,9 +103,9 @@ class WebApp:
         finally:
             busy.end()
         self.study.logic.setSession(session)
-        self.prompting.session = session
+        self.prompting.session = self.prompting.prefetch.session = session
         self.prompting.ready.set()
-        self.prompting.warm_up()
+        self.prompting.prefetch.warm_up()
         device = getattr(getattr(session, "engine", None), "device", None)
         with self.state:
             self.state.ready = True
@@ -185,7 +187,7 @@ class WebApp:
             self.segments.set_opacity(self.state.opacity)
             self.prompting.choose("positive")
         self.refresh()
-        self.prompting.warm_up()
+        self.prompting.prefetch.warm_up()
 
     def open_segmentation(self, path: Path) -> None:
         """Take over a file's segments.
@@ -208,14 +210,23 @@ class WebApp:
         self.sync.mirror()
         quieten(self.sync.markups.shapes.values())
         shrink(node for node, _ in self.sync.markups.lists.values())
+        self._show_outlines()
+        self.prompting.prefetch.forget()
         if self.overlay.on:
             self.overlay.refresh()
         with self.state:
+            self.prompting.boxes.refresh()
             self.segments.refresh()
             self.prompting.say_target()
         self.surfaces.later()
         if save:
             self.autosave.later()
+
+    def _show_outlines(self) -> None:
+        """The outline of the box that has handles would only double it."""
+        box = self.prompting.boxes.prompt if self.state.tool == "box" else None
+        for prompt_id, node in self.sync.markups.shapes.items():
+            show(node, box is None or prompt_id != box.id)
 
     def _submit(self, prepare: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """A marker was dragged or deleted in a view."""
@@ -253,7 +264,7 @@ class WebApp:
         """Bring the view in work to the slice that the model is least sure of."""
         await self._know_probability()
         tag = self.prompting.view
-        axis = self.overlay.slice_axis(tag)
+        axis = self.views.axis_across(tag, self.study.volume.ijk_to_ras)
         index = self.overlay.most_uncertain(axis)
         with self.state:
             if index is None:

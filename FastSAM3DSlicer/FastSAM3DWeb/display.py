@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,17 @@ SLIDER_STEPS = 400
 
 
 class Display:
+    """Window and level, slices, crosshair and layout.
+
+    Attributes:
+        moved: called with a slice view's tag after it shows something else.
+    """
+
     def __init__(self, state: Any, study: Study, views: Views) -> None:
         self.state, self.study, self.views = state, study, views
         self._tags: list[tuple[Any, int]] = []
         self._setting = False
+        self.moved: Callable[[str], None] = lambda tag: None
         for info in SLICE_VIEWS:
             views.view(info.tag).modified.connect(lambda *_, tag=info.tag: self.refresh_slice(tag))
 
@@ -102,6 +110,7 @@ class Display:
         with self.state:
             self.state[f"slice_{tag}"] = entry | {"text": f"{letter} {abs(value):.1f} mm"}
             self.state.mm_across = across
+            self.moved(tag)
 
     def set_slice(self, tag: str, value: float) -> None:
         if tag in self.views.slice_views():

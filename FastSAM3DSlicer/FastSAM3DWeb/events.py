@@ -23,7 +23,7 @@ def connect(app: WebApp) -> None:
     page = Page(app)
     for name in (
         "tool", "action", "gesture", "hover", "slice", "layout", "segment", "opacity", "overlap", "threshold",
-        "brush", "preset", "window_level", "crosshair", "centre_3d", "open_sample", "complain", "timings",
+        "brush", "box", "preset", "window_level", "crosshair", "centre_3d", "open_sample", "complain", "timings",
     ):  # fmt: skip
         app.server.controller.trigger(name)(page.guarded(getattr(page, name)))
 
@@ -82,6 +82,10 @@ class Page:
 
     def brush(self, millimetres: float) -> None:
         self.app.state.brush_mm = min(max(float(millimetres), BRUSH[0]), BRUSH[1])
+
+    def box(self, tag: str, prompt_id: int, lower: Any, upper: Any) -> None:
+        self.app.prompting.check_open()
+        self.app.prompting.adjust_box(str(tag), int(prompt_id), lower, upper)
 
     def preset(self, name: str) -> None:
         self.app.display.preset(name)

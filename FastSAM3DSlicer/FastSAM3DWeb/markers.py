@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["quieten", "shrink"]
+__all__ = ["quieten", "show", "shrink"]
 
 
 # Percent of the view's height.
@@ -19,6 +19,13 @@ def shrink(nodes: Iterable[Any]) -> None:
         if display is not None and display.GetVisibility3D():
             display.SetVisibility3D(False)
             display.SetGlyphScale(POINT_SIZE)
+
+
+def show(node: Any, shown: bool) -> None:
+    """Show or hide a node in the slices."""
+    display = node.GetDisplayNode()
+    if display is not None and bool(display.GetVisibility2D()) != shown:
+        display.SetVisibility2D(shown)
 
 
 def quieten(nodes: Iterable[Any]) -> None:

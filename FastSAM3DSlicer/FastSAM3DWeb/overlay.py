@@ -71,12 +71,6 @@ class UncertaintyOverlay:
         first, doubt = sliceScores(found, axis, acceptedSlices(self.study.logic.active.segment))
         return first + int(doubt.argmax())
 
-    def slice_axis(self, tag: str) -> int:
-        """The voxel axis that a view looks along."""
-        world = self.study.volume.ijk_to_ras[:3, :3]
-        along = np.array(self.views.normal(tag)) @ (world / np.linalg.norm(world, axis=0))
-        return int(np.abs(along).argmax())
-
     def go_to(self, tag: str, axis: int, index: int) -> None:
         """Bring a view to a voxel slice, and the crosshair into the doubtful part of it."""
         box, probability = self.study.logic.probability or (VoxelBox.empty(), None)

@@ -9,17 +9,14 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-import numpy as np
-import slicer
-import vtk
-
 from FastSAM3DCore.errors import FastSAM3DError, PromptError
 from FastSAM3DSlicerLib.SliceLimit import SliceLimit
 from FastSAM3DSlicerLib.SliceReview import ACCEPTED_TAG, SliceReview, acceptedSlices
-from FastSAM3DSlicerLib.VolumeBridge import pointsToIjk
 
+from .boxes import BoxHandles
 from .handedit import paint
 from .notes import Notes
+from .prefetch import Prefetch
 from .runner import Runner
 from .study import Study
 from .tools import hint_for
@@ -35,6 +32,7 @@ MAX_POINTS = 5000
 # The picture of the clicked view is drawn, encoded and sent in this time (15-40 ms); nothing else may run before.
 DRAW_FIRST = 0.05
 AFTER_FIRST_CLICK = "Too much? Press D and click there. Too little? Press A and click there. E: next segment."
+AFTER_BOX = "Pull the sides of the box, in any view, to set how far it reaches. Then correct with clicks (A, D)."
 
 
 class Prompting:
@@ -42,6 +40,8 @@ class Prompting:
 
     Attributes:
         changed: called after the segment changed, with the voxel box.
+        chosen: called after a tool was chosen.
+        prefetch, boxes: what prepares the engine under the hand, and the handles of boxes.
         session: the engine's session, None until it is loaded.
         view: the slice view the person works in.
     """
@@ -49,6 +49,9 @@ class Prompting:
     def __init__(self, state: Any, study: Study, views: Views, runner: Runner, notes: Notes) -> None:
         self.state, self.study, self.views, self.runner, self.notes = state, study, views, runner, notes
         self.changed: Callable[[Any], None] = lambda box: None
+        self.chosen: Callable[[], None] = lambda: None
+        self.prefetch = Prefetch(study, runner)
+        self.boxes = BoxHandles(state, study, views)
         self.session: Any = None
         self.ready = asyncio.Event()
         self.view = SLICE_VIEWS[0].tag
@@ -82,6 +85,7 @@ class Prompting:
             self.state.tool = tool
             self.state.hint = hint_for(tool)
             self.notes.say("")
+        self.chosen()
         self.views.set_window_level_by_drag(tool == "navigate")
 
     # Gestures
@@ -101,7 +105,7 @@ class Prompting:
             case "positive" | "negative":
                 self.spawn(self._click(tag, points[-1], (tool == "positive") != away))
             case "box":
-                self.spawn(self._prompt(tag, lambda: self._logic.prepareBox(self._thin_roi(tag, points))))
+                self.spawn(self._box(tag, points, away))
             case "scribble":
                 curve = self.study.curve(points, closed=False) if len(points) > 1 else None
                 if curve is None:
@@ -118,25 +122,16 @@ class Prompting:
     def _logic(self) -> Any:
         return self.study.logic
 
-    def _thin_roi(self, tag: str, points: list[Point]) -> Any:
-        """A markups box in the slice, as thick as nothing: the logic takes the slice's own voxels."""
-        first, last = np.array(points[0]), np.array(points[-1])
-        to_ras = self.views.slice_node(tag).GetSliceToRAS()
-        axes = np.array([[to_ras.GetElement(row, column) for column in range(3)] for row in range(3)])
-        size = np.abs(axes.T @ (last - first))
-        size[2] = 0.0
-        matrix = vtk.vtkMatrix4x4()
-        for row in range(3):
-            for column in range(3):
-                matrix.SetElement(row, column, axes[row, column])
-            matrix.SetElement(row, 3, (first[row] + last[row]) / 2)
-        roi = slicer.vtkMRMLMarkupsROINode()
-        roi.SetAndObserveObjectToNodeMatrix(matrix)
-        roi.SetSize(*size)
-        return roi
-
-    async def run(self, prepare: Callable[[], Any], tag: str | None = None, title: str = "Segmenting…") -> Any:
+    async def run(
+        self, prepare: Callable[[], Any], tag: str | None = None, title: str = "Segmenting…", at: Point | None = None
+    ) -> Any:
         """One job of the logic, with the page told before and after; returns the update.
+
+        Args:
+            prepare: makes the job.
+            tag: the view to repaint first.
+            title: what the busy state says.
+            at: where the prompt is, for work that was begun under the hand.
 
         Raises:
             FastSAM3DError: refused or cancelled; nothing was changed.
@@ -147,7 +142,10 @@ class Prompting:
             await self.ready.wait()
             self._limit()
             update, timing = await self.runner.job(
-                prepare, cancel=cancel, before_write=lambda: self.views.repaint_first(tag)
+                prepare,
+                cancel=cancel,
+                before_write=lambda: self.views.repaint_first(tag),
+                keep_quiet=at is not None and self.prefetch.is_near(at),
             )
         except FastSAM3DError:
             with self.state:
@@ -171,26 +169,39 @@ class Prompting:
         """What to say after an answer; nothing lets the tool's hint show."""
         if update.box.is_empty and self._logic.rules.accepted:
             return "Nothing changed: accepted slices are kept. In slice-by-slice mode, Enter releases one."
+        if self.state.tool == "box" and self.boxes.prompt is not None:
+            return AFTER_BOX
         return AFTER_FIRST_CLICK if len(self._logic.prompts) == 1 else ""
 
     async def _prompt(self, tag: str | None, prepare: Callable[[], Any], title: str = "Segmenting…") -> None:
         await self.run(prepare, tag, title)
 
     async def _click(self, tag: str, ras: Point, positive: bool) -> None:
-        await self._prompt(tag, lambda: self._logic.preparePoint(ras, positive))
+        await self.run(lambda: self._logic.preparePoint(ras, positive), tag, at=ras)
         # The other slices go to the click, so that the answer is seen from all sides.
         self.views.jump(ras, keep=tag)
 
+    async def _box(self, tag: str, points: list[Point], flat: bool) -> None:
+        """Three-dimensional, or of this slice only, where only this slice may change."""
+        flat = flat or bool(self.state.slice_mode)
+        middle = tuple((a + b) / 2 for a, b in zip(points[0], points[-1], strict=True))
+        await self.run(
+            lambda: self._logic.prepareBox(self.boxes.draw(tag, points[0], points[-1], flat=flat)), tag, at=middle
+        )
+        self.views.jump(self.boxes.centre() or middle, keep=tag)
+
     async def _paint(self, tag: str, points: list[Point], add: bool) -> None:
         """A hand edit goes straight into the segment; the engine hears of it before the next prompt."""
-        async with self.runner.pause():
-            self._limit()
-            limit = SliceLimit.fromSliceNode(self.views.slice_node(tag), self.study.volume_node)
-            self.views.repaint_first(tag)
-            box = paint(self._logic, points, self.state.brush_mm / 2, limit, add)
-        with self.state:
-            self.state.answers += 1
+        try:
+            async with self.runner.pause():
+                self._limit()
+                limit = SliceLimit.fromSliceNode(self.views.slice_node(tag), self.study.volume_node)
+                self.views.repaint_first(tag)
+                box = paint(self._logic, points, self.state.brush_mm / 2, limit, add)
             self.notes.say("")
+        finally:
+            with self.state:
+                self.state.answers += 1
         self.changed(box)
 
     def _limit(self) -> None:
@@ -232,12 +243,6 @@ class Prompting:
         active.segment.SetTag(ACCEPTED_TAG, json.dumps([[*plane.plane, plane.halfThickness] for plane in accepted]))
         return len(accepted) > len(before)
 
-    def warm_up(self) -> None:
-        """Give the engine the scan before the first click, if it has nothing else to do."""
-        if self.ready.is_set() and self._logic.active is not None:
-            want, link = self._logic.active.want(), self._logic.link
-            self.runner.quietly(lambda: link.ensure(want))
-
     def cancel(self) -> None:
         self.runner.cancel()
 
@@ -260,22 +265,16 @@ class Prompting:
             self._threshold_wanted = None
 
     def hover(self, tag: str, x: float, y: float) -> None:
-        """The hand rests here with a prompt tool: prepare the engine for a click at this place."""
-        prefetch = getattr(self.session, "prefetch", None)
-        if prefetch is None or not self.study.is_open or not self.runner.is_idle or tag not in self.views.slice_views():
-            return
-        if self._logic.active is None:
-            return
-        point = pointsToIjk(self.study.volume_node, self.views.ras(tag, x, y))[0]
-        if not self.study.volume.box.contains(point):
-            return
-        want, link = self._logic.active.want(), self._logic.link
+        """The hand is here with a prompt tool: prepare the engine for a click at this place."""
+        if self.study.is_open and tag in self.views.slice_views():
+            self.prefetch.aim(self.views.ras(tag, x, y))
 
-        def prepare() -> None:
-            link.ensure(want)
-            prefetch(tuple(point))
-
-        self.runner.quietly(prepare)
+    def adjust_box(self, tag: str, prompt_id: int, lower: Any, upper: Any) -> None:
+        """A side or corner of the newest box was pulled; the segment is made again."""
+        if tag in self.views.slice_views():
+            self.view = tag
+            boxes, logic = self.boxes, self._logic
+            self.spawn(self._prompt(tag, lambda: logic.prepareReplace(prompt_id, boxes.roi(prompt_id, lower, upper))))
 
     def say_target(self) -> None:
         """Name what the next click acts on."""

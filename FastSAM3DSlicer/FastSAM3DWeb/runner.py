@@ -48,10 +48,16 @@ class Runner:
         self._generation = 0
         self._waiting = 0
         self._quiet: asyncio.Future[Any] | None = None
+        self._hush: Callable[[], None] | None = None
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job runs or waits."""
+        return self._turn.locked() or self._waiting > 0
 
     @property
     def is_idle(self) -> bool:
-        return not self._turn.locked() and self._waiting == 0 and (self._quiet is None or self._quiet.done())
+        return not self.has_jobs and self._quiet is None
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run a function on the engine's thread, after what is already there."""
@@ -63,6 +69,7 @@ class Runner:
         *,
         cancel: Callable[[], None] | None = None,
         before_write: Callable[[], None] | None = None,
+        keep_quiet: bool = False,
     ) -> tuple[Any, Timing]:
         """Prepare, run and apply one job.
 
@@ -70,6 +77,7 @@ class Runner:
             prepare: makes the job, called on this thread when its turn has come.
             cancel: tells the engine to stop early; without it, the answer of a cancelled job is dropped.
             before_write: called on this thread right before the scene changes.
+            keep_quiet: the quiet work that may be running is of use to this job; otherwise it is told to stop.
 
         Raises:
             CancelledError: `cancel` was called; nothing was changed.
@@ -78,6 +86,8 @@ class Runner:
         start = perf_counter()
         self._waiting += 1
         generation = self._generation
+        if not keep_quiet:
+            self.hush()
         try:
             async with self._turn:
                 if generation != self._generation:
@@ -118,18 +128,45 @@ class Runner:
         if self._cancel is not None:
             self._cancel()
 
-    def quietly(self, function: Callable[[], Any]) -> bool:
-        """Run something useful if the engine has nothing else to do; returns whether it was taken."""
+    def quietly(
+        self,
+        function: Callable[[], Any],
+        cancel: Callable[[], None] | None = None,
+        then: Callable[[bool], None] | None = None,
+    ) -> bool:
+        """Run something useful if the engine has nothing else to do; returns whether it was taken.
+
+        Args:
+            cancel: tells the engine to stop early.
+            then: called on this thread when it ended, with whether it was completed.
+        """
         if not self.is_idle:
             return False
         self._quiet = asyncio.get_running_loop().run_in_executor(self._executor, function)
-        self._quiet.add_done_callback(_report)
+        self._hush = cancel
+
+        def ended(future: asyncio.Future[Any]) -> None:
+            self._quiet = self._hush = None
+            completed = _completed(future)
+            if then is not None:
+                then(completed)
+
+        self._quiet.add_done_callback(ended)
         return True
+
+    def hush(self) -> None:
+        """Tell quiet work, if any runs, to stop early."""
+        if self._hush is not None and not self._turn.locked():
+            self._hush()
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _report(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
+def _completed(future: asyncio.Future[Any]) -> bool:
+    if future.cancelled():
+        return False
+    error = future.exception()
+    if error is not None and not isinstance(error, CancelledError):
         log.info("background work was given up: %s", error)
+    return error is None

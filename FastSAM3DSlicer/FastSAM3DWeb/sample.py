@@ -16,4 +16,4 @@ def load_sample() -> tuple[Volume, str]:
         ImageError: there is none, with how to get one.
     """
     sample, path = locate(list_samples())
-    return load_volume(path), f"Sample: {sample.description.rstrip('.')}"
+    return load_volume(path), f"Sample: {sample.description.split(';')[0].rstrip('.')}"

@@ -57,6 +57,8 @@ def set_defaults(state: Any, max_upload: int) -> None:
             "max_upload": max_upload,
             "answers": 0,
             "mm_across": {},
+            "box": None,
+            "box_views": {},
         }
     )
     for view in SLICE_VIEWS:

@@ -52,7 +52,14 @@ TOOLS = (
         "click",
         "Click where the segment spills over: that part goes.",
     ),
-    Tool("box", "Box", "mdi-vector-square", "b", "box", "Drag a box around the structure in one slice."),
+    Tool(
+        "box",
+        "Box",
+        "mdi-vector-square",
+        "b",
+        "box",
+        "Drag a box around the structure, then pull its sides in any view. Hold Ctrl for a box in one slice.",
+    ),
     Tool(
         "scribble",
         "Scribble",

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
 import vtk
 from slicer import (
     vtkMRMLCrosshairNode,
@@ -151,6 +152,16 @@ class Views:
         """Unit normal of the slice plane in RAS."""
         matrix = self.slice_node(tag).GetSliceToRAS()
         return (matrix.GetElement(0, 2), matrix.GetElement(1, 2), matrix.GetElement(2, 2))
+
+    def origin(self, tag: str) -> tuple[float, float, float]:
+        """A point in the slice plane, RAS."""
+        matrix = self.slice_node(tag).GetSliceToRAS()
+        return (matrix.GetElement(0, 3), matrix.GetElement(1, 3), matrix.GetElement(2, 3))
+
+    def axis_across(self, tag: str, ijk_to_ras: np.ndarray) -> int:
+        """The voxel axis (0 = i, 1 = j, 2 = k) that a view looks along."""
+        world = ijk_to_ras[:3, :3]
+        return int(np.abs(np.array(self.normal(tag)) @ (world / np.linalg.norm(world, axis=0))).argmax())
 
     # Looking around
 

@@ -188,6 +188,15 @@ class AppPage:
         self.page.mouse.up()
         self.wait_answer(before)
 
+    def pull_box(self, view: str, at_ras: Sequence[float], by_ras: Sequence[float]) -> None:
+        """Drag the side or corner of the box that is at a world position; waits for the answer."""
+        before = self.answers()
+        self.page.mouse.move(*self.place(view, at_ras))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.place(view, np.add(at_ras, by_ras)), steps=4)
+        self.page.mouse.up()
+        self.wait_answer(before)
+
     def action(self, name: str) -> None:
         """Press undo, redo or reset and wait for the answer."""
         before = self.answers()

@@ -74,15 +74,49 @@ def test_undo_and_redo_by_keyboard(fresh: AppPage, phantom: Phantom) -> None:
     assert fresh.state("segments")[0]["volume"] == "28 ml"
 
 
-def test_a_box_fills_one_slice(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+def extent_mm(mask: np.ndarray) -> np.ndarray:
+    """Sides of the box around a mask, along i, j, k."""
+    return (np.ptp(np.argwhere(mask), axis=0) + 1)[::-1] * 1.5
+
+
+def test_a_box_drawn_in_a_slice_is_three_dimensional(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.tool("box")
     center = np.array(phantom.balls[0].center_ras)
+    fresh.stroke("Red", [np.add(center, (18, 12, 0)), center - [18, 12, 0]])
+    assert np.abs(extent_mm(label_map(fresh, out) == 1) - [36, 24, 24]).max() <= 3.1
+    (prompt,) = fresh.prompts(out)
+    assert prompt["kind"] == "box"
+
+
+def test_pulling_a_side_of_the_box_in_another_view_makes_the_segment_again(
+    fresh: AppPage, phantom: Phantom, out: Path
+) -> None:
+    fresh.tool("box")
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.stroke("Red", [np.add(center, (18, 15, 0)), center - [18, 15, 0]])
+    drawn = label_map(fresh, out) == 1
+    assert fresh.page.locator(".f3d-boxes .side.guessed").count() == 4
+    fresh.pull_box("Green", np.add(center, (6, 0, 15)), (0, 0, 12))
+    pulled = label_map(fresh, out) == 1
+    assert np.abs(extent_mm(pulled) - extent_mm(drawn) - [0, 0, 12]).max() <= 1.6
+    assert pulled[drawn].all()
+    assert fresh.page.locator(".f3d-boxes .side.guessed").count() == 0
+    fresh.pull_box("Yellow", np.add(center, (0, -15, 9)), (0, 9, 0))
+    assert np.abs(extent_mm(label_map(fresh, out) == 1) - extent_mm(pulled) + [0, 9, 0]).max() <= 1.6
+    assert len(fresh.prompts(out)) == 1
+    fresh.action("undo")
+    assert np.array_equal(label_map(fresh, out) == 1, pulled)
+    fresh.tool("positive")
+    assert not fresh.page.locator(".f3d-boxes").first.is_visible()
+
+
+def test_a_box_with_ctrl_fills_one_slice(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    fresh.tool("box")
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.page.keyboard.down("Control")
     fresh.stroke("Red", [np.add(center, (15, 15, 0)), center - [15, 15, 0]])
-    filled = np.argwhere(label_map(fresh, out) == 1)
-    assert np.ptp(filled[:, 0]) == 0
-    extent_mm = (np.ptp(filled, axis=0) + 1) * 1.5
-    assert abs(extent_mm[1] - 30) <= 4.5
-    assert abs(extent_mm[2] - 30) <= 4.5
+    fresh.page.keyboard.up("Control")
+    assert np.abs(extent_mm(label_map(fresh, out) == 1) - [30, 30, 1.5]).max() <= 3.1
 
 
 def test_a_scribble_adds_along_the_stroke_and_with_ctrl_takes_away(fresh: AppPage, phantom: Phantom, out: Path) -> None:

@@ -3,7 +3,8 @@
 (() => {
   const MOVED = 5; // px: below this a press is a click
   const STEP = 2.5; // px between the points of a stroke
-  const HOVER_MS = 140; // the hand rests this long before the server prepares the place under it
+  const HOVER_MS = 120; // how often the server hears where the hand is
+  const SLOW = 45; // px per HOVER_MS: a hand that moves faster is on its way to somewhere else
   const GESTURES = {
     navigate: "click", positive: "click", negative: "click", box: "box",
     scribble: "line", lasso: "area", paint: "line", erase: "line",
@@ -11,6 +12,8 @@
   const PROMPTS = new Set(["positive", "negative", "box", "scribble", "lasso"]);
   let current = null; // the gesture under way
   let hoverTimer = 0;
+  let latest = { x: 0, y: 0, cell: null, where: [0, 0] }; // where the hand is, and where it was last reported
+  let heard = latest;
   const waiting = new Set(); // gestures whose answer has not been seen yet
 
   const state = (name) => window.trame?.state?.get(name);
@@ -65,6 +68,7 @@
     event.stopPropagation();
     cell.setPointerCapture?.(event.pointerId);
     clearTimeout(hoverTimer);
+    hoverTimer = 0;
     if (PROMPTS.has(tool)) send("hover", current.view, ...start);
     if (kind === "click") return;
     current.element = shape(cell, { box: "rect", line: "polyline", area: "polygon" }[kind]);
@@ -78,7 +82,7 @@
   function move(event) {
     const cell = cellOf(event);
     cursor(cell, event);
-    if (!current) { if (cell) rest(cell, event); return; }
+    if (!current) { if (cell) approach(cell, event); return; }
     if (Math.hypot(event.clientX - current.from[0], event.clientY - current.from[1]) > MOVED) current.moved = true;
     if (current.tool === "navigate") return;
     event.preventDefault();
@@ -121,6 +125,8 @@
     waiting.add({ cell, dot, since: performance.now(), sequence: state("answers"), tool: done.tool });
   }
 
+  window.f3dMark = mark;
+
   // A picture of a view has arrived: if it is the first after the answer, the answer is visible now.
   document.addEventListener("load", (event) => {
     if (event.target.tagName !== "IMG" || !waiting.size) return;
@@ -142,11 +148,19 @@
     }
   }, 500);
 
-  function rest(cell, event) {
-    clearTimeout(hoverTimer);
-    if (!PROMPTS.has(state("tool"))) return;
-    const where = place(cell, event);
-    hoverTimer = setTimeout(() => send("hover", cell.dataset.slice, ...where), HOVER_MS);
+  // While the hand moves slowly, or stops, the server prepares the place under it.
+  function approach(cell, event) {
+    latest = { x: event.clientX, y: event.clientY, cell, where: place(cell, event) };
+    if (!hoverTimer && PROMPTS.has(state("tool"))) hoverTimer = setTimeout(report, HOVER_MS);
+  }
+
+  function report() {
+    hoverTimer = 0;
+    const far = heard.cell === latest.cell ? Math.hypot(latest.x - heard.x, latest.y - heard.y) : Infinity;
+    heard = latest;
+    if (current || !PROMPTS.has(state("tool"))) return;
+    if (far < SLOW) send("hover", latest.cell.dataset.slice, ...latest.where);
+    if (far > 0) hoverTimer = setTimeout(report, HOVER_MS); // once more, for the place where it stops
   }
 
   function cursor(cell, event) {

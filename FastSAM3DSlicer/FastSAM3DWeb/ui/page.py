@@ -30,7 +30,7 @@ WINDOW_PRESETS = {
 
 def key_label(key: str) -> str:
     """How a key is printed: "ctrl+z" -> "Ctrl Z"."""
-    names = {"arrowup": "↑", "arrowdown": "↓", "escape": "Esc", "ctrl": "Ctrl", "shift": "Shift"}
+    names = {"arrowup": "↑", "arrowdown": "↓", "escape": "Esc", "enter": "Enter", "ctrl": "Ctrl", "shift": "Shift"}
     parts = key.split("+") if len(key) > 1 else [key]
     return " ".join(names.get(part, part.upper()) for part in parts)
 

@@ -45,7 +45,7 @@ def enable_static(server: Server) -> None:
     server.enable_module(
         {
             "serve": {STATIC_URL: str(STATIC)},
-            "scripts": [f"{STATIC_URL}/gestures.js", f"{STATIC_URL}/app.js"],
+            "scripts": [f"{STATIC_URL}/{name}.js" for name in ("boxes", "gestures", "app")],
             "styles": [f"{STATIC_URL}/app.css"],
         }
     )
