@@ -24,12 +24,34 @@ def local_session() -> LocalSession:
     return LocalSession(Engine(ToyModel(), torch.device("cpu")))
 
 
-SESSIONS = {"local": local_session, "fake": FakeSession}
+@pytest.fixture(scope="module")
+def server():
+    """A real HTTP server on loopback; its sessions are the local ones."""
+    pytest.importorskip("fastapi", reason="the extra [server] is not installed")
+    from Testing.server.running import running
+
+    with running(local_session) as running_server:
+        yield running_server
 
 
-@pytest.fixture(params=SESSIONS, name="session")
-def _session(request):
-    session = SESSIONS[request.param]()
+@pytest.fixture(params=["local", "fake", "remote"], name="make")
+def _make(request):
+    """Makes sessions of one kind."""
+    if request.param == "remote":
+        from FastSAM3DCore.serving import RemoteSession
+
+        url = request.getfixturevalue("server").url
+        made = []
+        yield lambda: made.append(RemoteSession(url)) or made[-1]
+        for session in made:
+            session.close()
+    else:
+        yield {"local": local_session, "fake": FakeSession}[request.param]
+
+
+@pytest.fixture(name="session")
+def _session(make):
+    session = make()
     session.set_image(ball_scan()[0])
     return session
 
@@ -231,11 +253,9 @@ def test_a_box_limits_the_mask(session):
     assert not mask[:, :, :20].any()
 
 
-def test_prompts_before_an_image_are_refused():
-    for make in SESSIONS.values():
-        session = make()
-        with pytest.raises(ImageError):
-            session.add_point((1, 1, 1))
+def test_prompts_before_an_image_are_refused(make):
+    with pytest.raises(ImageError):
+        make().add_point((1, 1, 1))
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf, None])
