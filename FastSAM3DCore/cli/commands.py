@@ -29,6 +29,8 @@ ENTRIES = (
     _Entry("segment", ".segment", "segment", "Segment a structure in a scan from points, boxes or a prompt log."),
     _Entry("sample", ".sample", "sample", "Segment a sample scan, to see that everything works."),
     _Entry("evaluate", ".evaluate", "evaluate", "Score a model with simulated clicks on labelled scans."),
+    _Entry("compare", ".compare", "compare_app", "Set weights, or kinds of attention, side by side in a table."),
+    _Entry("calibrate", ".calibrate", "calibrate_command", "Make the probability mean what it says."),
     _Entry("bench", ".bench", "bench", "Time encoding and clicks on this machine."),
     _Entry("weights", ".weights", "weights_app", "List, download, import, verify and convert model weights."),
     _Entry("web", "FastSAM3DWeb.cli", "web", "Segment in the browser, no 3D Slicer needed."),

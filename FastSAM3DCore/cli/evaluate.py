@@ -19,7 +19,11 @@ from ..protocol import SegmentationSession
 from .feedback import progress, show_messages
 from .segmenting import local_session
 
-__all__ = ["Protocol", "evaluate", "run_evaluation"]
+__all__ = ["Protocol", "SplitsOption", "evaluate", "parse_clicks", "run_evaluation"]
+
+SplitsOption = Annotated[
+    Path, typer.Option("--splits", help="JSON with the lists train and held_out, as Resources/training/splits.json.")
+]
 
 
 class Protocol(StrEnum):

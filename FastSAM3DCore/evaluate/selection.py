@@ -1,0 +1,51 @@
+"""Which cases of a folder count: those a split names, and of each group only so many."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ImageError
+from .cases import Case, find_cases, group_of
+
+__all__ = ["cases_of_split", "spread_over_groups"]
+
+
+def cases_of_split(folder: Path, splits: Path, part: str) -> list[Case]:
+    """The cases of a folder that a split file names under `part`, by name.
+
+    Args:
+        folder: holds the cases.
+        splits: JSON object with lists of case names, as `Resources/training/splits.json`.
+        part: "train" or "held_out".
+
+    Raises:
+        ImageError: the file cannot be read, has no such list, or none of its cases is there.
+    """
+    try:
+        names = set(json.loads(splits.read_text(encoding="utf-8"))[part])
+    except OSError as error:
+        raise ImageError(f"Cannot read {splits} ({error.strerror}); give the split file of the training.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{splits} is not a JSON object with a list {part!r} of case names.") from error
+    found = [case for case in find_cases(folder) if case.name in names]
+    if not found:
+        raise ImageError(f"{folder} holds none of the cases that {splits.name} names under {part!r}.")
+    return found
+
+
+def spread_over_groups(cases: list[Case], at_most: int | None) -> list[Case]:
+    """At most so many cases of each group, evenly spread over its names; all without a limit."""
+    if at_most is None:
+        return cases
+    groups: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[group_of(case.name)].append(case)
+    kept = []
+    for members in groups.values():
+        places = np.linspace(0, len(members) - 1, min(at_most, len(members))).round().astype(int)
+        kept += [members[n] for n in places]
+    return sorted(kept, key=lambda case: case.name)
