@@ -1,44 +1,31 @@
-"""The network part of the bench: encode and click, ours against the plain reference, correctness in the same run."""
+"""The network part of the bench: encode and click, ours against the plain reference, in turn on the same inputs."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from .networks import Clicked, Runner, default_network, plain_network, published_networks
+from .networks import Clicked, Runner, default_network, own_crop_size, plain_network, published_networks
 from .sam2d import Sam2DEncoder
-from .timing import Timing, compare
+from .timing import LONG_MS, Timing, compare, run_once
 
 __all__ = [
-    "LEAST_DICE",
-    "Agreement",
     "Networks",
-    "agreement",
-    "count_gflop",
+    "Sam2DTiming",
+    "Throughput",
+    "as_written",
     "time_batches",
     "time_clicks",
     "time_encoders",
     "time_own_crop",
     "time_sam2d",
 ]
-
-# A fast answer whose mask has less overlap than this with the float32 answer is wrong, and the bench fails.
-LEAST_DICE = 0.98
-
-
-class Agreement(TypedDict):
-    """How far fast logits are from the float32 reference: largest difference, and Dice of the masks above zero."""
-
-    max_abs: float
-    dice: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +52,41 @@ class Networks:
         plain, plain_teacher = plain_network(student, device), plain_network(teacher, device)
         return cls(device, size, image, student, teacher, default, trained, plain, plain_teacher)
 
+    @property
+    def own_crop(self) -> int:
+        """Voxels per axis of the crops that sessions cut for the default network."""
+        return own_crop_size(self.default, self.device)
+
     def clicked(self, model: Any) -> Clicked:
         """Two clicks and a mask at the resolution a network decodes to."""
         return Clicked.on(self.size, self.size // model.traits.mask_stride, self.device)
+
+
+class Sam2DTiming(TypedDict):
+    """A stack of slices through a 2D network, in milliseconds.
+
+    `stack_ms` is the time of all `slices` if they were run, and otherwise (`extrapolated`) the mean of the
+    `slices_timed` ones times `slices`; `slice_ms` is their median, `slice_low_ms` and `slice_high_ms` the extremes.
+    """
+
+    slices: int
+    slices_timed: int
+    extrapolated: bool
+    slice_ms: float
+    slice_low_ms: float
+    slice_high_ms: float
+    stack_ms: float
+
+
+class Throughput(TypedDict):
+    """Crops of crop^3 encoded per second in batches: median, and what the slower and faster quartile give."""
+
+    crop: int
+    batch: int
+    crops_per_second: float
+    low: float
+    high: float
+    runs: int
 
 
 def as_written(device: torch.device, call: Callable[[], Any]) -> Callable[[], Any]:
@@ -108,80 +127,64 @@ def time_clicks(networks: Networks, *, seconds: float) -> dict[str, Timing]:
     return compare(calls, networks.device, seconds=seconds, least=5)
 
 
-def time_sam2d(device: torch.device, *, slices: int, image_size: int = 1024, depth: int = 12, timed: int = 1) -> float:
-    """Milliseconds a 2D SAM's encoder takes for a stack of slices, from the mean of `timed` of them."""
+def time_sam2d(
+    device: torch.device, *, slices: int, image_size: int = 1024, depth: int = 12, timed: int | None = None
+) -> Sam2DTiming:
+    """Time a 2D SAM's encoder over a stack of slices, slice after slice.
+
+    Args:
+        device: where to compute.
+        slices: of the stack.
+        image_size: pixels along each side of a slice.
+        depth: blocks of the network.
+        timed: how many slices are really run, all different; all of them if None. The first is a slice like the
+            others when it takes more than LONG_MS, and warm-up otherwise.
+    """
     model = Sam2DEncoder(image_size, depth).to(device).eval()
-    image = torch.randn(1, 3, image_size, image_size, device=device)
-    calls = {"slice": as_written(device, lambda: model(image))}
-    timing = compare(calls, device, seconds=0.0, least=timed)["slice"]
-    return slices * timing.median_ms
+    count = slices if timed is None else min(timed, slices)
+    calls = as_written(device, lambda: model(torch.rand(1, 3, image_size, image_size)))
+    elapsed: list[float] = [run_once(calls, device)[0]]
+    if elapsed[0] <= LONG_MS:
+        elapsed.clear()
+    while len(elapsed) < count:
+        elapsed.append(run_once(calls, device)[0])
+    extrapolated = count < slices
+    return {
+        "slices": slices,
+        "slices_timed": count,
+        "extrapolated": extrapolated,
+        "slice_ms": statistics.median(elapsed),
+        "slice_low_ms": min(elapsed),
+        "slice_high_ms": max(elapsed),
+        "stack_ms": slices * statistics.fmean(elapsed) if extrapolated else sum(elapsed),
+    }
 
 
 def time_own_crop(networks: Networks, *, seconds: float) -> dict[str, Timing]:
     """The default network on crops as sessions cut them, which are smaller: "encode" and "click"."""
-    model, size = networks.default, networks.default.traits.crop_size
+    model, size = networks.default, networks.own_crop
     runner, image = Runner(model, networks.device), torch.randn(1, 1, size, size, size, device=networks.device)
     clicked = Clicked.on(size, size // model.traits.mask_stride, networks.device)
     calls = {"encode": partial(runner.encode, image), "click": partial(runner.decode, runner.encode(image), clicked)}
     return compare(calls, networks.device, seconds=seconds)
 
 
-def time_batches(networks: Networks, batch: int = 4) -> float:
-    """Crops per second that ours encodes when several are waiting."""
-    runner = Runner(networks.student, networks.device)
-    images = networks.image.expand(batch, -1, -1, -1, -1).contiguous()
-    timing = compare({"": partial(runner.encode, images)}, networks.device, seconds=2.0, least=2)[""]
-    return 1000.0 * batch / timing.median_ms
-
-
-def agreement(networks: Networks) -> dict[str, Agreement]:
-    """Logits of a click, in the fast precision, against float32: "student" (plain code) and "default" (same code)."""
-    results = {}
-    for name, model, plain in (
-        ("student", networks.student, networks.plain),
-        ("default", networks.default, None),
+def time_batches(networks: Networks, *, batch: int = 4, seconds: float = 4.0) -> dict[str, Throughput]:
+    """Crops per second when several are waiting: the "student" on full crops, the "default" on its own."""
+    found: dict[str, Throughput] = {}
+    for name, model, size in (
+        ("student", networks.student, networks.size),
+        ("default", networks.default, networks.own_crop),
     ):
-        clicked = networks.clicked(model)
         runner = Runner(model, networks.device)
-        fast = runner.decode(runner.encode(networks.image), clicked)
-        results[name] = compared(fast, exact_logits(networks, model if plain is None else plain, clicked))
-    return results
-
-
-def exact_logits(networks: Networks, model: Any, clicked: Clicked) -> Tensor:
-    """Float32 logits by eager code."""
-
-    def run() -> Any:
-        embedding = model.encode(networks.image)
-        return model.decode(embedding, clicked.points, clicked.labels, clicked.mask)[0]
-
-    logits: Tensor = as_written(networks.device, run)()
-    return logits
-
-
-def compared(fast: Tensor, exact: Tensor) -> Agreement:
-    """Largest difference of logits, and Dice of the masks they give."""
-    fast, exact = fast.float().cpu(), exact.float().cpu()
-    mine, right = fast > 0, exact > 0
-    total = int(mine.sum()) + int(right.sum())
-    dice = 1.0 if total == 0 else 2.0 * int((mine & right).sum()) / total
-    return {"max_abs": float((fast - exact).abs().max()), "dice": dice}
-
-
-def count_gflop(networks: Networks) -> dict[str, dict[str, float]]:
-    """Arithmetic of encode and decode per network, in GFLOP (a multiply-add is two), counted on eager code."""
-    counts = {}
-    for name, model in (("student", networks.student), ("teacher", networks.teacher), ("default", networks.default)):
-        clicked = networks.clicked(model)
-        # torch counts no arithmetic in its fused CPU attention, so the CPU runs it as plain products here.
-        plain = sdpa_kernel(SDPBackend.MATH) if networks.device.type == "cpu" else nullcontext()
-        with torch.no_grad(), plain:
-            with FlopCounterMode(display=False) as encoding:
-                embedding = model.encode(networks.image)
-            with FlopCounterMode(display=False) as decoding:
-                model.decode(embedding, clicked.points, clicked.labels, clicked.mask)
-        counts[name] = {
-            "encode": encoding.get_total_flops() / 1e9,
-            "click": decoding.get_total_flops() / 1e9,
+        images = torch.randn(batch, 1, size, size, size, device=networks.device)
+        timing = compare({"": partial(runner.encode, images)}, networks.device, seconds=seconds / 2, least=2)[""]
+        found[name] = {
+            "crop": size,
+            "batch": batch,
+            "crops_per_second": 1000.0 * batch / timing.median_ms,
+            "low": 1000.0 * batch / timing.high_ms,
+            "high": 1000.0 * batch / timing.low_ms,
+            "runs": timing.runs,
         }
-    return counts
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from ..session import LocalSession
 from ..types import Volume
 from .phantom import Organ
 
-__all__ = ["EndToEnd", "click_through"]
+__all__ = ["EndToEnd", "Reopened", "click_session", "click_through", "clicks_around", "middle_of", "reopen"]
+
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,13 @@ class EndToEnd:
     Attributes:
         shape_ijk: voxels of the scan.
         set_image_ms: taking the scan in.
-        first_ms: the first click: finding the zoom, encoding, following the border.
-        warm_ms: median of the clicks after it.
+        first_ms: the first click of all: finding the zoom, encoding, following the border, and whatever the process
+            does once (threads, memory, kernels).
+        warm_ms: median of the clicks after the first.
         warm_low_ms, warm_high_ms: their quartiles.
-        split_ms: median of each stage over the warm clicks.
+        warm_all_ms: every one of them.
+        split_ms: median of each stage over the warm clicks; a stage most clicks do without has a median of zero.
+        split_mean_ms: mean of each stage over the warm clicks.
         first_split_ms: each stage of the first click.
         voxels: foreground after all clicks.
     """
@@ -39,42 +45,113 @@ class EndToEnd:
     warm_ms: float
     warm_low_ms: float
     warm_high_ms: float
+    warm_all_ms: list[float] = field(default_factory=list)
     split_ms: dict[str, float] = field(default_factory=dict)
+    split_mean_ms: dict[str, float] = field(default_factory=dict)
     first_split_ms: dict[str, float] = field(default_factory=dict)
     voxels: int = 0
+
+
+def middle_of(organ: Organ, volume: Volume) -> Point:
+    """The voxel (i, j, k) in the middle of an organ."""
+    i, j, k = (round(c * n) for c, n in zip(organ.centre, volume.shape_ijk, strict=True))
+    return (i, j, k)
+
+
+def clicks_around(organ: Organ, volume: Volume, count: int) -> list[tuple[Point, bool]]:
+    """Clicks inside and outside an organ's border in turn, the same every time: (voxel (i, j, k), positive)."""
+    shape = np.asarray(volume.shape_ijk)
+    centre, radius = np.asarray(organ.centre) * shape, np.asarray(organ.radius) * shape
+    generator = np.random.default_rng(0)
+    found: list[tuple[Point, bool]] = []
+    for number in range(count):
+        inside = number % 2 == 0
+        direction = generator.normal(size=3)
+        direction *= (0.75 if inside else 1.3) / np.linalg.norm(direction)
+        i, j, k = np.clip((centre + direction * radius).round(), 0, shape - 1).tolist()
+        found.append(((i, j, k), inside))
+    return found
 
 
 def click_through(
     model: PromptableModel, device: torch.device, volume: Volume, organ: Organ, clicks: int = 12
 ) -> EndToEnd:
-    """Click an organ of a scan once in its middle, then inside and outside near its border in turn."""
+    """Click an organ of a scan in a session of its own; see `click_session`."""
     session = LocalSession(Engine(model, device))
+    try:
+        return click_session(session, volume, organ, clicks)
+    finally:
+        session.close()
+
+
+def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: int = 12) -> EndToEnd:
+    """Click an organ of a scan once in its middle, then inside and outside near its border in turn.
+
+    Args:
+        session: with no scan yet.
+        volume: the scan.
+        organ: what is clicked in it.
+        clicks: after the first; two or more.
+    """
+    middle = middle_of(organ, volume)
+    taken_in = _take_in(session, volume)
     start = perf_counter()
-    session.set_image(volume)
-    taken_in = 1000 * (perf_counter() - start)
-    shape = np.asarray(volume.shape_ijk)
-    centre, radius = np.asarray(organ.centre) * shape, np.asarray(organ.radius) * shape
-    start = perf_counter()
-    first = session.add_point(tuple(centre.round().tolist()))
-    first_ms = 1000 * (perf_counter() - start)
-    generator = np.random.default_rng(0)
+    first = session.add_point(middle)
+    first_ms = _since(start)
     times: list[float] = []
     stages: list[dict[str, float]] = []
-    for number in range(clicks):
-        inside = number % 2 == 0
-        direction = generator.normal(size=3)
-        direction *= (0.75 if inside else 1.3) / np.linalg.norm(direction)
-        point = np.clip((centre + direction * radius).round(), 0, shape - 1)
+    for point, positive in clicks_around(organ, volume, clicks):
         start = perf_counter()
-        update = session.add_point(tuple(point.tolist()), positive=inside)
-        times.append(1000 * (perf_counter() - start))
+        update = session.add_point(point, positive=positive)
+        times.append(_since(start))
         stages.append(update.seconds)
+    voxels = int(session.mask().sum())
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     names = sorted({name for stage in stages for name in stage} - {"total"})
-    split = {name: 1000 * statistics.median(stage.get(name, 0.0) for stage in stages) for name in names}
-    voxels = int(session.mask().sum())
-    session.close()
     return EndToEnd(
-        volume.shape_ijk, taken_in, first_ms, median, low, high, split,
-        {name: 1000 * seconds for name, seconds in first.seconds.items() if name != "total"}, voxels,
-    )  # fmt: skip
+        shape_ijk=volume.shape_ijk,
+        set_image_ms=taken_in,
+        first_ms=first_ms,
+        warm_ms=median,
+        warm_low_ms=low,
+        warm_high_ms=high,
+        warm_all_ms=times,
+        split_ms={name: 1000 * statistics.median(stage.get(name, 0.0) for stage in stages) for name in names},
+        split_mean_ms={name: 1000 * statistics.fmean(stage.get(name, 0.0) for stage in stages) for name in names},
+        first_split_ms={name: 1000 * seconds for name, seconds in first.seconds.items() if name != "total"},
+        voxels=voxels,
+    )
+
+
+class Reopened(TypedDict):
+    """First clicks of a process that has clicked before, on the same scan taken in anew, in milliseconds.
+
+    `again_ms` as it comes; `prefetched_ms` after the crops under the cursor were embedded in the background.
+    """
+
+    again_ms: float
+    prefetched_ms: float
+
+
+def reopen(session: LocalSession, volume: Volume, organ: Organ) -> Reopened:
+    """Take a scan in anew and click an organ's middle, without and with a prefetch before."""
+    middle = middle_of(organ, volume)
+    _take_in(session, volume)
+    start = perf_counter()
+    session.add_point(middle)
+    again = _since(start)
+    _take_in(session, volume)
+    session.prefetch(middle)
+    start = perf_counter()
+    session.add_point(middle)
+    return {"again_ms": again, "prefetched_ms": _since(start)}
+
+
+def _take_in(session: LocalSession, volume: Volume) -> float:
+    start = perf_counter()
+    session.set_image(volume)
+    return _since(start)
+
+
+def _since(start: float) -> float:
+    return 1000 * (perf_counter() - start)

@@ -14,7 +14,7 @@ import torch
 
 from .timing import synchronise
 
-__all__ = ["peak_growth_mb", "peak_resident_mb", "resident_mb"]
+__all__ = ["available_mb", "peak_growth_mb", "peak_resident_mb", "resident_mb", "settle_memory"]
 
 MEBIBYTE = 2**20
 M_MMAP_THRESHOLD = -3  # mallopt(3)
@@ -54,6 +54,27 @@ def resident_mb() -> float | None:
 def peak_resident_mb() -> float | None:
     """Largest memory of this process so far, on Linux."""
     return _status("VmHWM")
+
+
+def available_mb() -> float | None:
+    """Memory that programs can still take without swapping, on Linux."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) / 1024 if found else None
+
+
+def settle_memory() -> bool:
+    """Give what was freed back to the system (glibc), so that resident memory is what is held; whether that worked."""
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "malloc_trim"):
+        return False
+    library.malloc_trim(0)
+    return True
 
 
 def _status(field: str) -> float | None:

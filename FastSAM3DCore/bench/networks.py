@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cuda_graphs import GraphedModule
+from ..engine import Engine
 from ..errors import WeightsError
 from ..modeling.config import STUDENT, TEACHER, Sam3DConfig
 from ..modeling.hires import build_hires, student_config
@@ -22,7 +23,15 @@ from ..modeling.sam3d import Sam3D
 from ..precision import fast_dtype
 from ..weights import load_model
 
-__all__ = ["Clicked", "Runner", "default_network", "plain_network", "published_networks", "random_weights"]
+__all__ = [
+    "Clicked",
+    "Runner",
+    "default_network",
+    "own_crop_size",
+    "plain_network",
+    "published_networks",
+    "random_weights",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -114,6 +123,11 @@ def default_network(device: torch.device) -> tuple[PromptableModel, bool]:
         return load_model("default", str(device)), True
     except WeightsError:
         return random_weights(build_hires(student_config())).to(device).eval(), False
+
+
+def own_crop_size(model: PromptableModel, device: torch.device) -> int:
+    """Voxels per axis of the crops that sessions cut for a network."""
+    return Engine(model, device).traits.crop_size
 
 
 def random_weights(model: Network) -> Network:

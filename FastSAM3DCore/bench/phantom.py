@@ -55,21 +55,30 @@ def abdomen(shape_ijk: tuple[int, int, int] = (512, 512, 400), spacing_mm: float
     noise = generator.normal(0, NOISE_HU, (shape_ijk[1], shape_ijk[0])).astype(np.int16)
     offsets = generator.integers(0, min(shape_ijk[:2]), (shape_ijk[2], 2))
     array = np.empty(shape_ijk[::-1], dtype=np.int16)
-    flat = {organ.name: _in_plane(organ, i, j) for organ in ORGANS}
+    flat = [_in_plane(organ, i, j) for organ in ORGANS]
     for k in range(shape_ijk[2]):
         plane = array[k]
         plane[...] = -1000
-        for organ in ORGANS:
+        for organ, (window, distance) in zip(ORGANS, flat, strict=True):
             height = ((k + 0.5) / shape_ijk[2] - organ.centre[2]) / organ.radius[2]
             if abs(height) < 1:
-                plane[flat[organ.name] < 1 - height**2] = organ.value
+                np.putmask(plane[window], distance < 1 - height**2, organ.value)
         plane += np.roll(noise, tuple(offsets[k]), axis=(0, 1))
     affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
     return Volume(array, affine), next(organ for organ in ORGANS if organ.name == "right kidney")
 
 
-def _in_plane(organ: Organ, i: NDArray[np.float32], j: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(J, I) squared distance from the organ's axis in units of its radii."""
-    x = (i - organ.centre[0]) / organ.radius[0]
-    y = (j - organ.centre[1]) / organ.radius[1]
-    return np.asarray(x[None, :] ** 2 + y[:, None] ** 2, dtype=np.float32)
+def _in_plane(
+    organ: Organ, i: NDArray[np.float32], j: NDArray[np.float32]
+) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
+    """Rows and columns that an organ can cover, and there the squared distance from its axis in units of its radii."""
+    x = np.square((i - organ.centre[0]) / organ.radius[0])
+    y = np.square((j - organ.centre[1]) / organ.radius[1])
+    rows, columns = (_extent(values < 1) for values in (y, x))
+    return (rows, columns), np.asarray(x[None, columns] + y[rows, None], dtype=np.float32)
+
+
+def _extent(flags: NDArray[np.bool_]) -> slice:
+    """From the first to the last true value; empty if there is none."""
+    found = np.flatnonzero(flags)
+    return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)

@@ -1,43 +1,29 @@
-"""One run of the bench: every measurement of DESIGN 5, in one process, on one machine."""
+"""One run of the bench: every measurement of DESIGN 5, on one machine, in one go."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from .. import __version__
-from ..devices import cpu_name
-from ..errors import FastSAM3DError
 from ..precision import fast_dtype
-from .attention import attention_scaling
-from .compute import (
-    LEAST_DICE,
-    Networks,
-    agreement,
-    count_gflop,
-    time_batches,
-    time_clicks,
-    time_encoders,
-    time_own_crop,
-    time_sam2d,
-)
-from .end_to_end import EndToEnd, click_through
-from .fresh import fresh_start
+from . import figures
+from .attention import HEAD_DIM, HEADS, WINDOW, attention_scaling
+from .compute import Networks, time_batches, time_clicks, time_encoders, time_own_crop, time_sam2d
+from .correctness import agreement, count_gflop
+from .floors import Ceilings, attention_floor_ms, measure_ceilings, network_floors
+from .fresh import FreshStart, fresh_start
+from .machine import device_name, machine
 from .method import describe_methods
-from .phantom import abdomen
-from .timing import Timing
+from .networks import Runner
 
-__all__ = ["STAGES", "BenchPlan", "check_agreement", "quick_plan", "run_bench"]
+__all__ = ["STAGES", "BenchPlan", "quick_plan", "run_bench"]
 
-# How often `run_bench` calls `on_stage`.
-STAGES = 8
+# How often `run_bench` calls `on_stage`, fresh processes beside.
+STAGES = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +32,13 @@ class BenchPlan:
 
     Attributes:
         size: crop size, voxels per axis.
-        sam_size, sam_depth, sam_slices: the 2D network and the stack it is scaled to.
-        sam_timed: slices that are really run.
+        sam_size, sam_depth, sam_slices: the 2D network and the stack it goes through.
+        sam_timed: slices that are really run on a CPU; elsewhere all are.
         scan: voxels along i, j, k of the scan to click on.
-        clicks: warm clicks.
+        clicks: warm clicks per process.
+        starts: fresh processes that open the scan.
         tokens: sizes of the attention comparison; the device's usual ones if None.
+        product, copy_mb: sizes for the measured ceilings; enough for the device if None.
         seconds: time for the encoders; clicks and attention get shares of it.
     """
 
@@ -58,18 +46,27 @@ class BenchPlan:
     sam_size: int = 1024
     sam_depth: int = 12
     sam_slices: int = 128
-    sam_timed: int = 1
+    sam_timed: int = 2
     scan: tuple[int, int, int] = (512, 512, 400)
     clicks: int = 12
+    starts: int = 3
     tokens: tuple[int, ...] | None = None
+    product: int | None = None
+    copy_mb: int | None = None
     seconds: float = 40.0
+
+    @property
+    def stages(self) -> int:
+        """How often `run_bench` tells of a stage."""
+        return STAGES + self.starts
 
 
 def quick_plan() -> BenchPlan:
     """Everything once and small: to see that the bench works here. Its figures mean nothing."""
     return BenchPlan(
-        size=32, sam_size=224, sam_depth=1, sam_slices=32, scan=(96, 96, 80), clicks=3, tokens=(64, 512), seconds=1.0
-    )
+        size=32, sam_size=224, sam_depth=1, sam_slices=32, scan=(96, 96, 80), clicks=3, starts=1, tokens=(64, 512),
+        product=256, copy_mb=4, seconds=1.0,
+    )  # fmt: skip
 
 
 def run_bench(
@@ -87,8 +84,8 @@ def run_bench(
     """
     plan = plan or BenchPlan()
     begin = _StageClock(on_stage)
-    begin("fresh process")
-    fresh = fresh_start(str(device), plan.size)
+    about = machine()
+    starts = _fresh_starts(device, plan, begin)
     begin("networks")
     networks = Networks.build(device, plan.size)
     begin("correctness against float32")
@@ -98,18 +95,21 @@ def run_bench(
     clicks = time_clicks(networks, seconds=0.3 * plan.seconds)
     begin("encoders, ours and published")
     encoders = time_encoders(networks, seconds=plan.seconds)
-    per_second = time_batches(networks)
+    begin("batches")
+    throughput = time_batches(networks, seconds=0.1 * plan.seconds)
     own_crop = time_own_crop(networks, seconds=0.1 * plan.seconds)
     begin("a 2D SAM, slice by slice")
     sam = time_sam2d(
-        device, slices=plan.sam_slices, image_size=plan.sam_size, depth=plan.sam_depth, timed=plan.sam_timed
+        device,
+        slices=plan.sam_slices,
+        image_size=plan.sam_size,
+        depth=plan.sam_depth,
+        timed=plan.sam_timed if device.type == "cpu" else None,
     )
-    begin("clicks on a whole scan")
-    volume, organ = abdomen(plan.scan)
-    whole = click_through(networks.default, device, volume, organ, plan.clicks)
-    begin("sparse and dense attention")
-    half = torch.bfloat16 if device.type == "cuda" else torch.float32
-    attention = attention_scaling(device, plan.tokens, dtype=half, seconds=0.15 * plan.seconds)
+    begin("floors, sparse and dense attention")
+    ceilings = measure_ceilings(device, side=plan.product, megabytes=plan.copy_mb, seconds=0.02 * plan.seconds)
+    floors = {name: _floors(networks, name, gflop[name], ceilings) for name in ("student", "teacher", "default")}
+    attention = _attention(device, plan, ceilings)
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
@@ -117,14 +117,17 @@ def run_bench(
         "crop": plan.size,
         "encode": {
             "ours_ms": encoders["ours"].median_ms,
-            "plain_ms": median(encoders, "plain"),
-            "teacher_published_ms": median(encoders, "teacher_published"),
-            "sam2d_slices_ms": sam,
+            "plain_ms": figures.median(encoders, "plain"),
+            "teacher_published_ms": figures.median(encoders, "teacher_published"),
+            "sam2d_slices_ms": sam["stack_ms"],
+            "sam2d_slices": sam["slices"],
+            "sam2d_slices_timed": sam["slices_timed"],
+            "sam2d_extrapolated": sam["extrapolated"],
         },
-        "click": {"ours_ms": clicks["ours"].median_ms, "plain_ms": median(clicks, "plain")},
-        "end_to_end": end_to_end(whole),
+        "click": {"ours_ms": clicks["ours"].median_ms, "plain_ms": figures.median(clicks, "plain")},
+        "end_to_end": figures.end_to_end(starts),
         "attention": attention,
-        "memory": {"peak_mb": fresh["peak_mb"]},
+        "memory": figures.memory(starts),
         "agreement": agreed["student"],
         "default": {
             "trained_weights": networks.default_is_trained,
@@ -132,22 +135,68 @@ def run_bench(
             "click_ms": clicks["default"].median_ms,
             "agreement": agreed["default"],
             "own_crop": {
-                "size": networks.default.traits.crop_size,
+                "size": networks.own_crop,
                 "encode_ms": own_crop["encode"].median_ms,
                 "click_ms": own_crop["click"].median_ms,
             },
         },
         "teacher_ours_ms": encoders["teacher"].median_ms,
-        "throughput": {"crops_per_second": per_second},
-        "fresh_process": fresh,
+        "throughput": throughput,
+        "model_load": {
+            "load_ms": figures.spread_of([start["load_ms"] for start in starts]),
+            "import_ms": figures.spread_of([start["import_ms"] for start in starts]),
+        },
         "gflop": gflop,
-        "spread": {"encode": spreads(encoders), "click": spreads(clicks), "end_to_end": asdict(whole)},
-        "ratios": ratios(encoders, clicks, sam),
-        "ratios_of_processor_time": processor_ratios(encoders, clicks),
+        "floors": {"tflops": ceilings.tflops, "gigabytes_per_second": ceilings.gigabytes_per_second, **floors},
+        "ratios": figures.ratios(encoders, clicks, sam["stack_ms"]),
+        "ratios_of_processor_time": figures.processor_ratios(encoders, clicks),
+        "spread": {
+            "encode": figures.spreads(encoders),
+            "click": figures.spreads(clicks),
+            "own_crop": figures.spreads(own_crop),
+            "sam2d": sam,
+            "fresh_processes": starts,
+        },
         "seconds": begin.done(),
-        "machine": machine(),
-        "method": describe_methods(size=plan.size, slices=plan.sam_slices, pixels=plan.sam_size, timed=plan.sam_timed),
+        "machine": about,
+        "method": describe_methods(
+            size=plan.size, own=networks.own_crop, pixels=plan.sam_size, sam=sam, starts=plan.starts
+        ),
     }
+
+
+def _fresh_starts(device: torch.device, plan: BenchPlan, begin: Callable[[str], None]) -> list[FreshStart]:
+    """Processes that open the scan, one after the other."""
+    starts = []
+    for number in range(plan.starts):
+        begin(f"a whole scan in a fresh process, {number + 1} of {plan.starts}")
+        starts.append(fresh_start(str(device), plan.scan, plan.clicks, threads=torch.get_num_threads(), reopened=True))
+    return starts
+
+
+def _floors(networks: Networks, name: str, gflop: dict[str, float], ceilings: Ceilings) -> dict[str, float]:
+    """Floors of one network on one crop: "encode_ms" and "click_ms"."""
+    model = getattr(networks, name)
+    runner = Runner(model, networks.device)
+    embedding = runner.encode(networks.image)
+    logits = runner.decode(embedding, networks.clicked(model))
+    found = network_floors(model, gflop, networks.image, embedding, logits, ceilings)
+    return {f"{kind}_ms": value for kind, value in found.items()}
+
+
+def _attention(device: torch.device, plan: BenchPlan, ceilings: Ceilings) -> list[dict[str, Any]]:
+    """Dense and sparse attention by number of tokens, the floor of the sparse one beside."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    rows = attention_scaling(device, plan.tokens, dtype=dtype, seconds=0.1 * plan.seconds)
+    return [
+        {
+            **row,
+            "sparse_floor_ms": attention_floor_ms(
+                row["tokens"], HEADS, HEAD_DIM, WINDOW, ceilings, element_bytes=dtype.itemsize
+            ),
+        }
+        for row in rows
+    ]
 
 
 class _StageClock:
@@ -166,91 +215,3 @@ class _StageClock:
         ends = [start for _, start in self._starts[1:]] + [perf_counter()]
         seconds = {stage: end - start for (stage, start), end in zip(self._starts, ends, strict=True)}
         return {**seconds, "all": sum(seconds.values())}
-
-
-def end_to_end(whole: EndToEnd) -> dict[str, Any]:
-    """The end-to-end block of the report."""
-    return {
-        "scan": list(whole.shape_ijk),
-        "first_click_ms": whole.first_ms,
-        "warm_click_ms": whole.warm_ms,
-        "split_ms": whole.split_ms,
-        "first_split_ms": whole.first_split_ms,
-        "set_image_ms": whole.set_image_ms,
-    }
-
-
-def disagreements(report: dict[str, Any]) -> list[str]:
-    """What makes the run's speed worthless: fast answers that are not the float32 answers."""
-    found = {"student": report["agreement"], "default": report["default"]["agreement"]}
-    return [
-        f"{name}: Dice {values['dice']:.3f} with float32 is below {LEAST_DICE}"
-        for name, values in found.items()
-        if not values["dice"] >= LEAST_DICE
-    ]
-
-
-def median(timings: dict[str, Timing], name: str) -> float | None:
-    return timings[name].median_ms if name in timings else None
-
-
-def spreads(timings: dict[str, Timing]) -> dict[str, dict[str, float]]:
-    """Median, quartiles, number of runs and first call of everything timed."""
-    return {name: asdict(timing) for name, timing in timings.items()}
-
-
-def ratios(encoders: dict[str, Timing], clicks: dict[str, Timing], sam_ms: float) -> dict[str, float | None]:
-    """How many times faster ours is, within this run."""
-    ours = encoders["ours"].median_ms
-    plain, teacher, plain_click = (
-        median(encoders, "plain"),
-        median(encoders, "teacher_published"),
-        median(clicks, "plain"),
-    )
-    return {
-        "encode_vs_plain": None if plain is None else plain / ours,
-        "encode_vs_teacher_published": None if teacher is None else teacher / ours,
-        "encode_vs_sam2d_slices": sam_ms / ours,
-        "click_vs_plain": None if plain_click is None else plain_click / clicks["ours"].median_ms,
-    }
-
-
-def processor_ratios(encoders: dict[str, Timing], clicks: dict[str, Timing]) -> dict[str, float | None]:
-    """The same by processor time, which other programs on the machine disturb less."""
-    return {
-        f"{part}_vs_{other}": times[other].cpu_ms / times["ours"].cpu_ms if other in times else None
-        for part, times, other in (
-            ("encode", encoders, "plain"), ("encode", encoders, "teacher_published"), ("click", clicks, "plain"),
-        )
-    }  # fmt: skip
-
-
-def device_name(device: torch.device) -> str:
-    """The processor or card, as people call it."""
-    if device.type == "cuda":
-        return f"{device}: {torch.cuda.get_device_name(device)}"
-    return f"{device}: {cpu_name() if device.type == 'cpu' else 'Apple GPU'}"
-
-
-def machine() -> dict[str, str]:
-    """When and with which versions."""
-    versions = {"fastsam3d": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    for package in ("numpy", "SimpleITK", "triton"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    cuda = torch.version.cuda or "none"
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"date": date, "system": platform.platform(), "cpu": cpu_name(), "cuda": cuda, **versions}
-
-
-def check_agreement(report: dict[str, Any]) -> None:
-    """Raise if the speed was bought with wrong answers.
-
-    Raises:
-        FastSAM3DError: see `disagreements`.
-    """
-    wrong = disagreements(report)
-    if wrong:
-        raise FastSAM3DError(f"The fast answers are wrong, so the times mean nothing. {'; '.join(wrong)}.")

@@ -12,8 +12,9 @@ import torch
 
 from ..cuda_graphs import capture_cuda_graph
 
-__all__ = ["Timing", "compare", "device_ms", "measure", "synchronise"]
+__all__ = ["LONG_MS", "Timing", "compare", "device_ms", "measure", "run_once", "synchronise"]
 
+# A first run above this is a measurement: warm-up does not show in it.
 LONG_MS = 5000.0
 
 
@@ -80,7 +81,7 @@ def compare(
             of the time. A first run above LONG_MS is that one run: warm-up does not show in it.
         most: no call is timed more often.
     """
-    first_runs = {name: _run(call, device) for name, call in calls.items()}
+    first_runs = {name: run_once(call, device) for name, call in calls.items()}
     firsts = {name: elapsed for name, (elapsed, _) in first_runs.items()}
     samples = {name: [elapsed] if elapsed > LONG_MS else [] for name, elapsed in firsts.items()}
     processor = {name: [busy] if elapsed > LONG_MS else [] for name, (elapsed, busy) in first_runs.items()}
@@ -91,7 +92,7 @@ def compare(
         for name, call in calls.items():
             if name not in active:
                 continue
-            elapsed, busy = _run(call, device)
+            elapsed, busy = run_once(call, device)
             samples[name].append(elapsed)
             processor[name].append(busy)
             spent[name] += elapsed
@@ -124,8 +125,8 @@ def device_ms(call: Callable[[], Any], device: torch.device, *, seconds: float =
     return statistics.median(samples)
 
 
-def _run(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
-    """Milliseconds on the clock and of processor time."""
+def run_once(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+    """One run: milliseconds on the clock, and of processor time on all threads."""
     synchronise(device)
     start, busy = perf_counter(), process_time()
     call()

@@ -1,8 +1,10 @@
-"""fastsam3d bench: time encoding and clicks on this machine."""
+"""fastsam3d bench: time encoding and clicks on this machine, or how costs grow."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +15,19 @@ __all__ = ["bench"]
 
 def bench(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the full report here.")] = None,
-    chart_path: Annotated[Path | None, typer.Option("--chart", help="Draw the report here (PNG).")] = None,
+    chart_path: Annotated[Path | None, typer.Option("--chart", "--plot", help="Draw the report here (PNG).")] = None,
+    markdown_path: Annotated[
+        Path | None, typer.Option("--markdown", help="Write tables here, between the marks if the file has them.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="CPU threads; torch decides if left out.")
+    ] = None,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Time and memory against size of scan, clicks and segments instead.")
+    ] = False,
+    from_path: Annotated[
+        Path | None, typer.Option("--from", help="Measure nothing; show a report that --json wrote.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A trial run on tiny sizes; its figures mean nothing.")
@@ -24,70 +35,96 @@ def bench(
 ) -> None:
     """Time encoding and clicks on this machine, beside the published networks and a 2D SAM.
 
-    Everything runs in turn in one go, with the answers checked against float32; about four minutes on two cores.
+    Everything runs in turn in one go, with the answers checked against float32; three to four minutes on two cores.
+    With --growth: scans of 128^3 to 1024^3 voxels, 200 clicks, 100 segments; about ten minutes, up to 8 GB of memory.
     """
-    import torch
-
-    from ..bench.chart import draw_chart
-    from ..bench.report import STAGES, BenchPlan, check_agreement, quick_plan, run_bench
-    from ..devices import choose_device
     from ..io.atomic import check_writable, write_text
-    from .feedback import progress, show_messages
 
-    for path in filter(None, (json_path, chart_path)):
+    for path in filter(None, (json_path, chart_path, markdown_path)):
         check_writable(path)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    chosen = choose_device(device)
-    with show_messages(), progress() as bar:
-        task = bar.add_task("starting", total=STAGES)
-
-        def on_stage(words: str) -> None:
-            bar.update(task, description=words, advance=1)
-
-        report = run_bench(chosen.device, quick_plan() if quick else BenchPlan(), on_stage)
+    report = read_report(from_path) if from_path is not None else _measure(device, threads, growth=growth, quick=quick)
     if json_path is not None:
         write_text(json_path, json.dumps(report, indent=1) + "\n")
+    if "volumes" in report:
+        _show_growth(report, chart_path, markdown_path)
+    else:
+        _show_bench(report, chart_path, markdown_path)
+
+
+def _measure(device: str, threads: int | None, *, growth: bool, quick: bool) -> dict[str, Any]:
+    import torch
+
+    from ..devices import choose_device
+    from .feedback import progress, show_messages
+
+    chosen = choose_device(device).device
+    run: Callable[[Callable[[str], None]], dict[str, Any]]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if growth:
+        from ..bench.growth import GrowthPlan, quick_growth_plan, run_growth
+
+        growth_plan = quick_growth_plan() if quick else GrowthPlan()
+        stages, run = growth_plan.stages, partial(run_growth, chosen, growth_plan)
+    else:
+        from ..bench.report import BenchPlan, quick_plan, run_bench
+
+        plan = quick_plan() if quick else BenchPlan()
+        stages, run = plan.stages, partial(run_bench, chosen, plan)
+    with show_messages(), progress() as bar:
+        task = bar.add_task("starting", total=stages)
+        begun: list[str] = []
+
+        def on_stage(words: str) -> None:
+            bar.update(task, description=words, completed=len(begun))
+            begun.append(words)
+
+        report = run(on_stage)
+        bar.update(task, completed=stages)
+    return report
+
+
+def _show_bench(report: dict[str, Any], chart_path: Path | None, markdown_path: Path | None) -> None:
+    from ..bench.chart import draw_chart
+    from ..bench.figures import check_agreement
+    from ..bench.markdown import BENCH, bench_markdown, insert_markdown
+    from ..bench.words import summary
+
     if chart_path is not None:
         draw_chart(report, chart_path)
+    if markdown_path is not None:
+        insert_markdown(markdown_path, BENCH, bench_markdown(report))
     typer.echo(summary(report))
     check_agreement(report)
 
 
-def summary(report: dict[str, Any]) -> str:
-    """The figures a person asks for first, one per line."""
-    encode, click, whole, ratios = report["encode"], report["click"], report["end_to_end"], report["ratios"]
-    own = report["default"]["own_crop"]
-    scan = "x".join(str(n) for n in whole["scan"])
-    lines = [
-        f"{report['device']}, {report['threads']} threads, {report['precision']}, torch {report['machine']['torch']}",
-        f"encode, student      {ms(encode['ours_ms'])}",
-        f"encode, plain code   {ms(encode['plain_ms'])} ({times(ratios['encode_vs_plain'])})",
-        f"encode, default      {ms(report['default']['encode_ms'])}",
-        f"teacher, published   {ms(encode['teacher_published_ms'])} ({times(ratios['encode_vs_teacher_published'])})",
-        f"2D SAM, all slices   {ms(encode['sam2d_slices_ms'])} ({times(ratios['encode_vs_sam2d_slices'])})",
-        f"click, student       {ms(click['ours_ms'])}",
-        f"click, plain code    {ms(click['plain_ms'])} ({times(ratios['click_vs_plain'])})",
-        f"click, default       {ms(report['default']['click_ms'])}",
-        f"default, own {own['size']}^3    {ms(own['encode_ms'])} encode, {ms(own['click_ms']).strip()} click",
-        f"scan of {scan}: first click {ms(whole['first_click_ms'])}, next {ms(whole['warm_click_ms'])}",
-    ]
-    lines += [
-        f"attention, {row['tokens']:>7,} tokens   sparse {ms(row['sparse_ms'])}   dense {ms(row['dense_ms'])}"
-        for row in report["attention"]
-    ]
-    agreement = report["agreement"]
-    lines.append(f"against float32: Dice {agreement['dice']:.4f}, largest difference {agreement['max_abs']:.2g}")
-    if not report["default"]["trained_weights"]:
-        lines.append("The default network's weights are missing here; it was timed with random ones.")
-    return "\n".join(lines)
+def _show_growth(report: dict[str, Any], chart_path: Path | None, markdown_path: Path | None) -> None:
+    from ..bench.growth import worse_than_linear
+    from ..bench.growth_chart import draw_growth_chart
+    from ..bench.markdown import GROWTH, growth_markdown, insert_markdown
+    from ..bench.words import growth_summary
+
+    if chart_path is not None:
+        draw_growth_chart(report, chart_path)
+    if markdown_path is not None:
+        insert_markdown(markdown_path, GROWTH, growth_markdown(report))
+    typer.echo(growth_summary(report))
+    for found in worse_than_linear(report):
+        typer.echo(f"WORSE THAN LINEAR {found}")
 
 
-def ms(value: float | None) -> str:
-    """Milliseconds with three digits, or a dash."""
-    return f"{'-':>9}   " if value is None else f"{value:>9,.3g} ms" if value < 1000 else f"{value:>9,.0f} ms"
+def read_report(path: Path) -> dict[str, Any]:
+    """A report that `--json` wrote.
 
+    Raises:
+        FastSAM3DError: the file is missing or something else.
+    """
+    from ..errors import FastSAM3DError
 
-def times(ratio: float | None) -> str:
-    """How many times faster ours is."""
-    return "not measured" if ratio is None else f"ours {ratio:,.1f} times faster"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FastSAM3DError(f"{path} is not a report ({error}); give a file that bench --json wrote.") from error
+    if not isinstance(report, dict) or "machine" not in report or not {"volumes", "encode"} & set(report):
+        raise FastSAM3DError(f"{path} is not a report of this command; give a file that bench --json wrote.")
+    return report

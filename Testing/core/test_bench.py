@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from FastSAM3DCore.bench.attention import attention_scaling
-from FastSAM3DCore.bench.chart import draw_chart
-from FastSAM3DCore.bench.compute import compared
+from FastSAM3DCore.bench.compute import time_sam2d
+from FastSAM3DCore.bench.correctness import compared
+from FastSAM3DCore.bench.figures import check_agreement
+from FastSAM3DCore.bench.fresh import run_module
 from FastSAM3DCore.bench.memory import peak_growth_mb
 from FastSAM3DCore.bench.networks import plain_network, random_weights
 from FastSAM3DCore.bench.phantom import abdomen
-from FastSAM3DCore.bench.report import check_agreement
 from FastSAM3DCore.bench.sam2d import Sam2DEncoder
 from FastSAM3DCore.bench.timing import compare
 from FastSAM3DCore.cli import main
@@ -49,15 +50,24 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], byt
 @pytest.mark.slow
 def test_the_report_has_every_figure_of_the_design(quick: tuple[dict[str, Any], bytes, str]) -> None:
     report, chart, summary = quick
-    assert set(report["encode"]) == {"ours_ms", "plain_ms", "teacher_published_ms", "sam2d_slices_ms"}
+    encode = ("ours_ms", "plain_ms", "teacher_published_ms", "sam2d_slices_ms")
+    assert set(encode) < set(report["encode"])
     assert set(report["click"]) == {"ours_ms", "plain_ms"}
     assert {"scan", "first_click_ms", "warm_click_ms", "split_ms"} <= set(report["end_to_end"])
     assert {"crop", "encode", "decode", "paste"} <= set(report["end_to_end"]["first_split_ms"])
     for row in report["attention"]:
-        assert set(row) == {"tokens", "dense_ms", "sparse_ms", "dense_mb", "sparse_mb"}
+        assert {"tokens", "dense_ms", "sparse_ms", "dense_mb", "sparse_mb"} < set(row)
+        assert row["sparse_floor_ms"] > 0
     assert set(report["agreement"]) == {"max_abs", "dice"}
-    figures = [*report["encode"].values(), *report["click"].values(), report["memory"]["peak_mb"]]
+    whole, memory = report["end_to_end"], report["memory"]
+    figures = [*(report["encode"][key] for key in encode), *report["click"].values(), memory["peak_mb"]]
+    figures += [
+        whole[f"{key}_ms"] for key in ("first_click", "warm_click", "first_click_again", "first_click_prefetched")
+    ]
+    figures += [report["model_load"]["load_ms"]["median"], report["throughput"]["student"]["crops_per_second"]]
     assert all(figure > 0 for figure in figures)
+    assert memory["of_which_imports_mb"] + memory["of_which_scan_mb"] < memory["peak_mb"]
+    assert sum(whole["first_split_ms"].values()) <= whole["first_click_ms"]
     assert (report["threads"], report["device"][:3]) == (1, "cpu")
     assert report["precision"] in ("bfloat16", "float32")
     assert set(report["default"]["own_crop"]) == {"size", "encode_ms", "click_ms"}
@@ -68,13 +78,19 @@ def test_the_report_has_every_figure_of_the_design(quick: tuple[dict[str, Any], 
 @pytest.mark.slow
 def test_the_report_says_how_it_was_made(quick: tuple[dict[str, Any], bytes, str]) -> None:
     report = quick[0]
-    assert "1 run of one slice, times 32" in report["method"]["sam2d_slices"]
+    assert "2 of 32 were run, and their mean is multiplied by 32; an extrapolation" in report["method"]["sam2d_slices"]
+    assert (report["encode"]["sam2d_slices_timed"], report["encode"]["sam2d_extrapolated"]) == (2, True)
     assert report["machine"]["torch"] == torch.__version__
     ours = report["spread"]["encode"]["ours"]
     assert (ours["runs"] >= 1, ours["cpu_ms"] > 0, ours["low_ms"] <= ours["median_ms"] <= ours["high_ms"]) == (
         True,
     ) * 3
     assert report["gflop"]["student"]["encode"] > report["gflop"]["student"]["click"] > 0
+    floors = report["floors"]
+    assert floors["student"]["encode_ms"] >= report["gflop"]["student"]["encode"] / floors["tflops"]
+    assert report["machine"]["busy_cores_before"] >= 0
+    stages = report["seconds"]
+    assert stages["all"] == pytest.approx(sum(seconds for name, seconds in stages.items() if name != "all"))
 
 
 def test_calls_are_timed_in_turn_and_slow_ones_do_not_starve_fast_ones() -> None:
@@ -166,6 +182,20 @@ def test_a_fast_wrong_answer_fails_the_bench() -> None:
             check_agreement(report)
 
 
+def test_slices_that_were_not_run_are_called_extrapolated_and_all_of_them_are_not() -> None:
+    some = time_sam2d(CPU, slices=10, image_size=224, depth=1, timed=2)
+    everything = time_sam2d(CPU, slices=2, image_size=224, depth=1)
+    assert (some["slices_timed"], some["extrapolated"]) == (2, True)
+    assert 10 * some["slice_low_ms"] <= some["stack_ms"] <= 10 * some["slice_high_ms"]
+    assert (everything["slices_timed"], everything["extrapolated"]) == (2, False)
+    assert everything["stack_ms"] == pytest.approx(everything["slice_low_ms"] + everything["slice_high_ms"])
+
+
+def test_a_measuring_process_that_fails_says_why() -> None:
+    with pytest.raises(FastSAM3DError, match=r"could not be measured: .*KeyError.*fastsam3d doctor"):
+        run_module("FastSAM3DCore.bench.fresh", {})
+
+
 def test_the_abdomen_has_the_organ_where_it_says() -> None:
     volume, organ = abdomen((64, 60, 40), spacing_mm=2.0)
     assert volume.array_kji.dtype == np.int16
@@ -182,25 +212,6 @@ def test_the_2d_network_has_the_published_size_and_works_on_slices() -> None:
     small = random_weights(Sam2DEncoder(image_size=256, depth=3)).eval()
     with torch.inference_mode():
         assert small(torch.randn(2, 3, 256, 256)).shape == (2, 256, 16, 16)
-
-
-def test_a_chart_of_partial_figures_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="charts need fastsam3d[plot]")
-    report = {
-        "device": "cpu", "threads": 2, "precision": "float32", "crop": 128,
-        "machine": {"torch": "2", "date": "2026-01-01T00:00"},
-        "encode": {"ours_ms": 1.0, "plain_ms": None, "teacher_published_ms": None, "sam2d_slices_ms": 500.0},
-        "click": {"ours_ms": 1.0, "plain_ms": None}, "default": {"encode_ms": 2.0, "click_ms": 1.0},
-        "end_to_end": {
-            "scan": [8, 8, 8], "first_click_ms": 9.0, "warm_click_ms": 2.0,
-            "split_ms": {}, "first_split_ms": {"crop": 4.0},
-        },
-        "attention": [
-            {"tokens": 64, "dense_ms": None, "sparse_ms": 1.0}, {"tokens": 512, "dense_ms": 2.0, "sparse_ms": 1.5},
-        ],
-    }  # fmt: skip
-    draw_chart(report, tmp_path / "chart.png")
-    assert (tmp_path / "chart.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("arguments", [["--device", "cuda:99"], ["--json", "/nowhere/at/all.json"], ["--threads", "0"]])

@@ -1,57 +1,29 @@
-"""The parts of the GPU report; each returns plain numbers. Sizes come from `Scale`, so that all of it runs on a CPU."""
+"""The parts of the GPU report that look at kernels and networks; each returns plain numbers.
+
+Sizes come from `Scale`, so that all of it runs on a CPU.
+"""
 
 from __future__ import annotations
 
-import copy
-import gc
-import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import torch
 
 from FastSAM3DCore.bench.attention import HEAD_DIM, HEADS, WINDOW, attention_scaling
-from FastSAM3DCore.bench.compute import Networks, agreement, as_written, count_gflop
+from FastSAM3DCore.bench.compute import Networks, as_written
+from FastSAM3DCore.bench.correctness import agreement, count_gflop
+from FastSAM3DCore.bench.floors import Ceilings, attention_floor_ms, network_floors
 from FastSAM3DCore.bench.memory import peak_growth_mb
-from FastSAM3DCore.bench.networks import Clicked, Runner, default_network
-from FastSAM3DCore.bench.phantom import abdomen
+from FastSAM3DCore.bench.networks import Clicked, Runner
 from FastSAM3DCore.bench.sam2d import Sam2DEncoder
-from FastSAM3DCore.bench.timing import compare, device_ms, measure, synchronise
-from FastSAM3DCore.device_model import DeviceModel
-from FastSAM3DCore.device_volume import DeviceVolume, standardise_on_device
-from FastSAM3DCore.engine import standardise
-from FastSAM3DCore.geometry import CanonicalAxes, CropFrame, sample_crop
+from FastSAM3DCore.bench.timing import compare, device_ms, measure
 from FastSAM3DCore.kernels.dispatch import kernel_obstacle, sparse_attention_3d
 from FastSAM3DCore.kernels.sparse_attention import dense_attention_3d
 from FastSAM3DCore.kernels.sparse_attention import sparse_attention_3d as torch_sparse_attention_3d
 from Testing.gpu import attention_check
-from Testing.gpu.floors import Ceilings, attention_floor_ms, weight_megabytes
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large; the defaults are the real thing, `TINY` a trial on a CPU."""
-
-    crop: int = 128
-    tokens: tuple[int, ...] = (512, 4096, 32768, 262144)
-    cases: int = 1000
-    product: int = 8192
-    copy_mb: int = 2048
-    sam_size: int = 1024
-    sam_depth: int = 12
-    slices: int = 128
-    scan: tuple[int, int, int] = (512, 512, 400)
-    seconds: float = 5.0
-    clicks: int = 12
-
-
-TINY = Scale(
-    crop=32, tokens=(64, 512), cases=1, product=256, copy_mb=4, sam_size=224, sam_depth=1, slices=2,
-    scan=(64, 64, 48), seconds=0.2, clicks=2,
-)  # fmt: skip
+from Testing.gpu.scale import Scale
 
 
 def correctness(device: torch.device, scale: Scale) -> dict[str, Any]:
@@ -80,7 +52,7 @@ def attention(device: torch.device, scale: Scale, ceilings: Ceilings) -> list[di
             plain = device_ms(
                 partial(torch_sparse_attention_3d, q, k, v, grid, WINDOW), device, seconds=scale.seconds / 5
             )
-        floor = attention_floor_ms(row["tokens"], HEADS, HEAD_DIM, WINDOW, ceilings)
+        floor = attention_floor_ms(row["tokens"], HEADS, HEAD_DIM, WINDOW, ceilings, element_bytes=dtype.itemsize)
         obstacle = kernel_obstacle(q, k, v, grid, WINDOW) if q.is_cuda else "not on a CPU"
         rows.append({**row, "sparse_torch_ms": plain, "floor_ms": floor, "kernel": obstacle or "used"})
     return rows
@@ -156,14 +128,11 @@ def one_network(
             ("click", partial(model.decode, *arguments)),
         ):
             device_time[f"{kind}_device_ms"] = device_ms(call, device, seconds=scale.seconds / 5, inside=3)
-    floors = {
-        f"{kind}_floor_ms": ceilings.floor_ms(gflop[kind], weight_megabytes(model, kind))
-        for kind in ("encode", "click")
-    }
+    floors = network_floors(model, gflop, built.image, embedding, recorded.decode(embedding, clicked), ceilings)
     return {
         **{f"{key}_ms": timing.median_ms for key, timing in times.items()},
         **device_time,
-        **floors,
+        **{f"{kind}_floor_ms": value for kind, value in floors.items()},
         **{f"{kind}_gflop": value for kind, value in gflop.items()},
         "peak_mb": peak_mb(model, built, clicked, half),
         "new_allocations_in_20_clicks": allocations(lambda: recorded.decode(embedding, clicked), device),
@@ -220,98 +189,3 @@ def sam2d(device: torch.device, scale: Scale) -> dict[str, float]:
     if device.type == "cuda":
         timings["half_ms"] = measure(in_half(run, device), device, seconds=0.0, least=1).median_ms
     return {**timings, "slices": scale.slices}
-
-
-def whole_scan(device: torch.device, scale: Scale) -> dict[str, Any]:
-    """Clicks in a session on a whole scan with the default network."""
-    # Sessions need SimpleITK, which a machine that is there for its card may not have; nothing else here does.
-    from FastSAM3DCore.bench.end_to_end import click_through
-
-    volume, organ = abdomen(scale.scan)
-    return asdict(click_through(default_network(device)[0], device, volume, organ, scale.clicks))
-
-
-def crops(device: torch.device, scale: Scale) -> dict[str, Any]:
-    """Cutting and normalising a crop of a whole scan, on the device and in main memory; largest difference."""
-    volume, organ = abdomen(scale.scan)
-    axes = CanonicalAxes.of(volume)
-    step = 0.6 * min(scale.scan) / scale.crop
-    corner = tuple(
-        centre * count - step * scale.crop / 2 for centre, count in zip(organ.centre, axes.shape, strict=True)
-    )
-    frame = CropFrame(corner, (step,) * 3, (scale.crop,) * 3, step)
-    start = perf_counter()
-    kept = DeviceVolume(volume.array_kji, axes, device)
-    synchronise(device)
-    upload = 1000 * (perf_counter() - start)
-
-    def here() -> torch.Tensor:
-        return standardise(sample_crop(volume.array_kji, axes, frame, "average"))
-
-    def there() -> torch.Tensor:
-        return standardise_on_device(kept.sample(frame, "average"))
-
-    with torch.inference_mode():
-        times = compare({"device": there, "host": here}, device, seconds=scale.seconds)
-        error = float((there().cpu() - here()).abs().max())
-    figures = {f"{name}_ms": timing.median_ms for name, timing in times.items()}
-    return {**figures, "upload_ms": upload, "largest_difference": error, "passed": error < 1e-3}
-
-
-def memory_pressure(device: torch.device, scale: Scale) -> dict[str, Any]:
-    """With next to no device memory allowed, the same answers come from the CPU, with a notice and no error."""
-    network, _ = default_network(torch.device("cpu"))
-    image = torch.randn(1, 1, scale.crop, scale.crop, scale.crop)
-    with torch.inference_mode():
-        wanted = network.encode(image)
-    notices: list[str] = []
-    model = DeviceModel(copy.deepcopy(network).to(device), device, notify=notices.append)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 2**20) / total, device)
-    try:
-        found = model.encode(image)
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
-    error = max(float((found[key].cpu() - wanted[key]).abs().max()) for key in wanted)
-    moved = model.device.type == "cpu" and (device.type == "cpu" or len(notices) == 1)
-    return {"notices": notices, "largest_error": error, "passed": moved and error < 1e-3}
-
-
-def sharing(device: torch.device, scale: Scale, threads: int = 4) -> dict[str, Any]:
-    """Sessions click on one recorded network at once: everyone's share, and that nobody gets others' answers."""
-    network, _ = default_network(device)
-    runner = Runner(network, device)
-    images = [torch.randn(1, 1, scale.crop, scale.crop, scale.crop, device=device) for _ in range(threads)]
-    clicked = Clicked.on(scale.crop, scale.crop // network.traits.mask_stride, device)
-    embeddings = [runner.encode(image) for image in images]
-    wanted = [runner.decode(embedding, clicked) for embedding in embeddings]
-    counts, wrong = [0] * threads, [0] * threads
-    end_of_time = perf_counter() + scale.seconds
-
-    def session(number: int) -> None:
-        while perf_counter() < end_of_time or counts[number] == 0:
-            logits = runner.decode(embeddings[number], clicked)
-            wrong[number] += int(float((logits - wanted[number]).abs().max()) > 1e-2)
-            counts[number] += 1
-
-    workers = [threading.Thread(target=session, args=(number,)) for number in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return {
-        "clicks": counts,
-        "wrong": sum(wrong),
-        "least_over_most": min(counts) / max(counts),
-        "passed": not any(wrong),
-    }
-
-
-def release(device: torch.device) -> None:
-    """Give memory back between sections, so that each starts alike."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from FastSAM3DCore.bench.compute import LEAST_DICE
+from FastSAM3DCore.bench.correctness import LEAST_DICE
 
 
 def ratio(numerator: float | None, denominator: float | None) -> float | None:
