@@ -105,11 +105,22 @@ class Page:
     def complain(self, text: str) -> None:
         self.app.notes.say(str(text)[:400], "warning")
 
-    def timings(self, tag: str) -> dict[str, float]:
-        """Milliseconds of the last answer's parts, for the benchmark."""
+    def timings(self, tag: str) -> dict[str, Any]:
+        """Milliseconds of the last answer's parts and of the engine's last call, for the benchmark."""
         wait, engine, write = self.app.state.server_ms
         draw, encode = self.app.views.picture_ms(tag)
-        return {"wait": wait, "engine": engine, "write": write, "draw": round(draw, 1), "encode": round(encode, 1)}
+        inner = getattr(getattr(self.app.prompting.session, "engine", None), "seconds", {})
+        return {
+            "parts": {
+                "wait": wait,
+                "engine": engine,
+                "write": write,
+                "draw": round(draw, 1),
+                "encode": round(encode, 1),
+            },
+            "engine": {name: round(seconds * 1e3, 1) for name, seconds in inner.items()},
+            "idle": self.app.runner.is_idle,
+        }
 
     # Actions: buttons and keys without a value
 

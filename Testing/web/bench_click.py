@@ -1,9 +1,10 @@
 """Mouse-up to the segment visible in the clicked view: `python -m Testing.web.bench_click [--json OUT]`.
 
-A real browser, a real worker process, 256 x 256 x 160 voxels, CPU. Each click is on another place of a
-structure, after a first one that embeds (reported apart). The split: waiting for a turn, engine, writing into
-the scene, drawing the clicked view and encoding it as JPEG (both measured by doing them once more), and what is
-left: sending, decoding, showing.
+A real browser, a real worker process, 256 x 256 x 160 voxels, CPU. Each warm click is on another place of a
+structure, after a first one that embeds. The split: waiting for a turn, engine, writing into the scene, drawing
+the clicked view and encoding it as JPEG (both measured by doing them once more), and what is left: sending,
+decoding, showing. Reported apart: first clicks of a segment, with the hand coming from afar (`first`) and after it
+rested where it clicks (`first_prepared`).
 """
 
 from __future__ import annotations
@@ -45,14 +46,19 @@ def measure(model: str, fake: bool) -> dict[str, Any]:
             app.answer_ms = PATIENCE_MS
             app.open()
             app.page.wait_for_function("() => window.trame.state.get('ready')", timeout=120_000)
-            rows = [click(app, scan.balls[0].center_ras, offset) for offset in offsets()]
+            center = np.array(scan.balls[0].center_ras)
+            first = click(app, center)
+            warm = [click(app, center + offset) for offset in offsets()]
+            next_segment(app)
+            app.rest("Red", scan.balls[1].center_ras)
+            prepared = click(app, scan.balls[1].center_ras)
             app.close()
-    first, warm = rows[0], rows[1:]
     return {
         "scan": SHAPE_KJI[::-1],
         "engine": "fake" if fake else model,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "first": first,
+        "first_prepared": prepared,
         "warm_median": {key: round(statistics.median(row[key] for row in warm), 1) for key in first},
         "warm_worst": max(row["visible"] for row in warm),
         "clicks": len(warm),
@@ -61,19 +67,25 @@ def measure(model: str, fake: bool) -> dict[str, Any]:
 
 
 def offsets() -> list[np.ndarray]:
-    """Places in the ball, in mm from its centre, first the centre."""
+    """Places in the ball, in mm from its centre."""
     angles = np.linspace(0, 2 * np.pi, CLICKS, endpoint=False)
-    return [np.zeros(3), *(np.array([7 * np.cos(a), 7 * np.sin(a), 0.0]) for a in angles)]
+    return [np.array([7 * np.cos(a), 7 * np.sin(a), 0.0]) for a in angles]
 
 
-def click(app: AppPage, center: tuple[float, float, float], offset: np.ndarray) -> dict[str, float]:
+def next_segment(app: AppPage) -> None:
+    app.key("e")
+    app.page.wait_for_function("() => window.trame.state.get('segments').length > 1")
+    app.page.wait_for_timeout(1500)
+
+
+def click(app: AppPage, place_ras: np.ndarray) -> dict[str, float]:
     app.page.evaluate(
         "() => { window.seen = null;"
         " window.addEventListener('f3d-visible', e => { window.seen = e.detail.ms; }, { once: true }); }"
     )
-    app.click("Red", np.array(center) + offset)
+    app.click("Red", place_ras)
     app.page.wait_for_function("() => window.seen !== null")
-    parts = app.page.evaluate("() => window.trame.trigger('timings', ['Red'])")
+    parts = app.timings("Red")["parts"]
     parts["visible"] = app.page.evaluate("() => window.seen")
     parts["transfer"] = round(
         parts["visible"] - sum(parts[k] for k in ("wait", "engine", "write", "draw", "encode")), 1

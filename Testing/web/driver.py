@@ -197,6 +197,20 @@ class AppPage:
         self.page.mouse.up()
         self.wait_answer(before)
 
+    def rest(self, view: str, ras: Sequence[float]) -> None:
+        """Rest the hand over a place until the engine has prepared it."""
+        self.show_slice(view, ras)
+        x, y = self.place(view, ras)
+        self.page.mouse.move(x - 3, y - 2)
+        self.page.mouse.move(x, y)
+        self.page.wait_for_timeout(500)
+        while not self.timings(view)["idle"]:
+            self.page.wait_for_timeout(100)
+
+    def timings(self, view: str) -> dict[str, Any]:
+        """What the last answer and the engine's last call took."""
+        return self.page.evaluate("view => window.trame.trigger('timings', [view])", view)
+
     def action(self, name: str) -> None:
         """Press undo, redo or reset and wait for the answer."""
         before = self.answers()

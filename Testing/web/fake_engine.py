@@ -35,7 +35,14 @@ class PageSession(FakeSession):
         self._stop.set()
 
     def prefetch(self, point_ijk: Sequence[float]) -> None:
-        print("prefetch", *(round(v) for v in point_ijk), file=sys.stderr, flush=True)
+        """Says where; where clicks are slow, preparing is too, and can be given up."""
+        place = " ".join(str(round(v)) for v in point_ijk)
+        print("prefetch", place, file=sys.stderr, flush=True)
+        if point_ijk[0] < SLOW_BELOW_I:
+            self._stop.clear()
+            if self._stop.wait(SLOW_SECONDS):
+                print("given up", place, file=sys.stderr, flush=True)
+                raise CancelledError("Cancelled; nothing was changed.")
 
     def uncertainty(self, box: Any = None) -> np.ndarray:
         p = np.clip(self.probability(box), 1e-6, 1 - 1e-6)

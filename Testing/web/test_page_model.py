@@ -53,10 +53,16 @@ def test_one_click_finds_the_ball_and_shows_it(real: AppPage, phantom: Phantom, 
     assert real.state("click_ms") > 0
 
 
-def test_the_next_segment_finds_the_other_ball(real: AppPage, phantom: Phantom, tmp_path: Path) -> None:
+def test_the_next_segment_finds_the_other_ball_without_waiting_for_the_encoder(
+    real: AppPage, phantom: Phantom, tmp_path: Path
+) -> None:
     real.key("e")
     real.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
+    real.rest("Red", phantom.balls[1].center_ras)
+    assert "encode" in real.timings("Red")["engine"], "nothing was prepared under the resting hand"
     real.click("Red", phantom.balls[1].center_ras)
+    assert "decode" in real.timings("Red")["engine"]
+    assert "encode" not in real.timings("Red")["engine"]
     path = real.download("nii", tmp_path)
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == 2
     truth = phantom.label(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from FastSAM3DWeb.tools import ACTIONS, TOOLS
@@ -172,31 +170,3 @@ def test_the_time_until_the_answer_is_seen_is_shown(fresh: AppPage, phantom: Pha
     fresh.page.wait_for_selector("#last-click")
     assert 0 < fresh.state("click_ms") < 20_000
     assert "engine" in fresh.page.get_attribute("#last-click", "title")
-
-
-def test_the_place_under_the_resting_hand_is_prepared(fresh: AppPage, phantom: Phantom) -> None:
-    said: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    listener = Listener()
-    logger = logging.getLogger("FastSAM3DWeb.front.workers")
-    level = logger.level
-    logger.addHandler(listener)
-    logger.setLevel(logging.DEBUG)
-    try:
-        target = phantom.balls[1].center_ras
-        fresh.show_slice("Red", target)
-        fresh.page.mouse.move(*fresh.place("Red", target))
-        for _ in range(100):
-            if any("prefetch" in line for line in said):
-                break
-            fresh.page.wait_for_timeout(50)
-    finally:
-        logger.removeHandler(listener)
-        logger.setLevel(level)
-    (line,) = [line for line in said if "prefetch" in line][:1]
-    ijk = np.array([int(part) for part in line.split("prefetch ")[1].split()])
-    assert np.allclose(phantom.affine[:3, :3] @ ijk + phantom.affine[:3, 3], target, atol=2.0)
