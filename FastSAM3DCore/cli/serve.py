@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +50,8 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"{what} at {scheme}://{shown}:{listener.getsockname()[1]}{', key needed' if token else ''}")
         config = uvicorn.Config(app, log_level="warning", ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile)
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # how a server is stopped; it has closed its sessions by now
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _server_packages() -> Any:

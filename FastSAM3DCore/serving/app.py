@@ -79,6 +79,10 @@ def create_app(
         status = error.http_status if isinstance(error, FastSAM3DError) else 500
         return JSONResponse(error_fields(error), status)  # type: ignore[arg-type]
 
+    @app.exception_handler(Exception)  # starlette logs it as well, with its traceback
+    async def on_bug(_: Request, __: Exception) -> Response:
+        return _refusal(500, "Something unexpected went wrong on the server; its log says what. Try another prompt.")
+
     _add_routes(app, service)
     return app
 

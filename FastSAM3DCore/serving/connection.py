@@ -104,10 +104,10 @@ class Connection:
             f"The connection to {self.url} is broken; check the address, the network and whether the server runs."
         ) from failure
 
-    def send_json(self, method: str, path: str) -> Any:
+    def send_json(self, method: str, path: str, *, repeat: bool = False) -> Any:
         """One request whose answer is JSON; errors as `send`."""
         try:
-            return json.loads(self.send(method, path))
+            return json.loads(self.send(method, path, repeat=repeat))
         except ValueError as error:
             raise RemoteError(f"{self.url} is not a FastSAM3D server; check the address.") from error
 

@@ -197,7 +197,7 @@ class RemoteSession:
         return message
 
     def _open(self) -> None:
-        told = self._connection.send_json("POST", "/v1/sessions")
+        told = self._connection.send_json("POST", "/v1/sessions", repeat=True)  # one too many expires by itself
         try:
             self._id, self._number = str(told["id"]), 0
             self._model = ModelIdentity(str(told["model"]["name"]), str(told["model"]["sha256"]))

@@ -1,0 +1,107 @@
+"""`fastsam3d serve` as a process of its own, with the bundled model."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from FastSAM3DCore.cli import main
+from FastSAM3DCore.cli.serve import is_loopback
+from FastSAM3DCore.errors import RemoteError
+from FastSAM3DCore.serving import RemoteSession
+from FastSAM3DCore.weights.identity import identify
+from Testing.core.phantoms import ball_scan
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "k" * 20
+
+
+@contextmanager
+def served(*options):
+    """The command, until it says where it listens; stopped by Ctrl+C."""
+    command = [sys.executable, "-m", "FastSAM3DCore.cli", "serve", "--port", "0", "--device", "cpu", *options]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as made:
+        line = made.stdout.readline()
+        try:
+            yield line, re.search(r"http://\S+:\d+", line).group()
+        finally:
+            made.send_signal(signal.SIGINT)
+            _, errors = made.communicate(timeout=30)
+        assert made.returncode == 0, errors
+        assert "Traceback" not in errors
+
+
+def test_a_session_with_the_bundled_model_over_the_network_equals_a_local_one(tmp_path):
+    from FastSAM3DCore import open_session
+
+    key = tmp_path / "key"
+    key.write_text(f"{TOKEN}\n")
+    volume = ball_scan()[0]
+    local = open_session("default", "cpu")
+    local.set_image(volume)
+    local.add_point((26, 24, 17))
+    with served("--token-file", str(key)) as (line, url):
+        assert "key needed" in line
+        assert str(identify("default")) in line
+        with pytest.raises(RemoteError, match="key"):
+            RemoteSession(url, "wrong")
+        session = RemoteSession(url, TOKEN)
+        assert session.model == local.model
+        session.set_image(volume)
+        session.add_point((26, 24, 17))
+        assert local.mask().any()
+        assert np.array_equal(session.mask(), local.mask())
+        session.close()
+
+
+def run(capsys, *arguments):
+    code = main(["serve", *arguments])
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gpu-server"])
+def test_beyond_loopback_a_key_is_demanded(capsys, host):
+    code, error = run(capsys, "--host", host)
+    assert code == 2
+    assert "needs a key" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("short", "at least 16"), ("two words in it, long", "one word"), ("schlüsselschlüssel", "letters and digits")],
+)
+def test_a_weak_key_is_refused_with_a_way_to_make_a_good_one(capsys, tmp_path, content, said):
+    (tmp_path / "key").write_text(content, encoding="utf-8")
+    code, error = run(capsys, "--token-file", str(tmp_path / "key"))
+    assert code == 2
+    assert said in error
+    assert "secrets.token_urlsafe" in error
+
+
+def test_a_missing_key_file_or_certificate_is_said(capsys, tmp_path):
+    assert "cannot be read" in run(capsys, "--token-file", str(tmp_path / "no"))[1]
+    assert "There is no file" in run(capsys, "--ssl-certfile", str(tmp_path / "no"))[1]
+
+
+def test_a_taken_port_is_one_line(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, error = run(capsys, "--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert "Cannot listen" in error
+    assert error.count("\n") == 1
+
+
+def test_loopback_is_known_by_number_and_name():
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.evil.example"))
