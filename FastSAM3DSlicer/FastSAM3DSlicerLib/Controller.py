@@ -36,7 +36,8 @@ class Controller:
         views: the slice views on screen.
         say: shows one line to the user.
         onChanged: something the panel shows has changed.
-        fallback: makes a session on the CPU for when a graphics card runs out of memory; None to give up.
+        fallback: makes a session on the CPU for when a graphics card runs out of memory; None, or one that
+            returns None, to give up.
 
     Attributes:
         inside: whether the panel is shown: tools and markups react.
@@ -50,7 +51,7 @@ class Controller:
         views: Views,
         say: Callable[[str], None],
         onChanged: Callable[[], None] = ignore,
-        fallback: Callable[[], DeferredSession] | None = None,
+        fallback: Callable[[], DeferredSession | None] | None = None,
     ):
         self.scene, self.say, self.onChanged, self._fallback = scene, say, onChanged, fallback
         self._views = views
@@ -289,9 +290,10 @@ class Controller:
         self.onChanged()
 
     def _onError(self, error: BaseException, request: Request) -> None:
-        if isinstance(error, DeviceError) and self._fallback is not None and not self._fellBack:
+        onCpu = self._fallback() if isinstance(error, DeviceError) and self._fallback and not self._fellBack else None
+        if onCpu is not None:
             self._fellBack = True
-            self._swapSession(self._fallback(), self.logic.model)  # same weights; what waits goes on there
+            self._swapSession(onCpu, self.logic.model)  # same weights; what waits goes on there
             self.say(f"{error} Continuing on the CPU.")
             self.runner.again(request)
             return

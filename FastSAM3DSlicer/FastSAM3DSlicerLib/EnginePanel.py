@@ -31,6 +31,11 @@ class EnginePanel:
         self.models = installer.models()
 
     @property
+    def remote(self) -> bool:
+        """Whether a server computes."""
+        return len(self._engine) > 2 and bool(self._engine[2])
+
+    @property
     def chosen(self) -> bool:
         """Whether an engine was chosen yet."""
         return bool(self._engine)
@@ -49,16 +54,17 @@ class EnginePanel:
         self.controller.useSession(self.session(*engine), expected)
         return serverUrl or model
 
-    def onCpu(self) -> DeferredSession:
-        """The same model on the CPU: the graphics card ran out of memory."""
+    def onCpu(self) -> DeferredSession | None:
+        """The same model on the CPU: the graphics card ran out of memory. None if that was a server's."""
         model = self._engine[0] if self._engine else "default"
+        if self.remote:
+            return None
         self._engine = (model, "cpu", "", "")
         return self.session(*self._engine)
 
     def ready(self, again: bool = False) -> bool:
         """Whether prompts can be computed; asks to install what is missing."""
-        remote = len(self._engine) > 2 and bool(self._engine[2])
-        return remote or self.installer.ensure(again)
+        return self.remote or self.installer.ensure(again)
 
     def resume(self) -> None:
         """Go on with an installation that had to restart Slicer."""

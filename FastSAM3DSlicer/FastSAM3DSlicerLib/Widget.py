@@ -173,10 +173,10 @@ class Panel:
         if name and not first:
             self.say(self.controller.logic.modelNote() or _("The next prompt uses {model}.").format(model=name))
 
-    def _onCpu(self) -> DeferredSession:
+    def _onCpu(self) -> DeferredSession | None:
         """The graphics card ran out of memory."""
         session = self.engine.onCpu()
-        if self._parameters is not None:
+        if session is not None and self._parameters is not None:
             with self._quietly():
                 self._parameters.device = "cpu"
         return session

@@ -133,9 +133,9 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
         return (p.model, p.device, p.serverUrl, token)
 
     def onCpu(self):
-        """The graphics card ran out of memory."""
-        model = self.engine()[0]
-        return DeferredSession(lambda: self.installer.openSession(model, "cpu"))
+        """The graphics card ran out of memory; a server's is not ours to replace."""
+        model, _device, serverUrl, _token = self.engine()
+        return None if serverUrl else DeferredSession(lambda: self.installer.openSession(model, "cpu"))
 
     def retarget(self):
         """Work on what is chosen in the editor."""
