@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from math import prod
 from typing import Any, TypedDict
 
 import torch
@@ -13,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .compute import Networks, as_written
 from .networks import Clicked, Runner
 
-__all__ = ["LEAST_DICE", "Agreement", "agreement", "compared", "count_gflop"]
+__all__ = ["LEAST_DICE", "Agreement", "agreement", "compared", "count_gflop", "counter"]
 
 # A fast answer whose mask has less overlap than this with the float32 answer is wrong, and the bench fails.
 LEAST_DICE = 0.98
@@ -60,6 +62,16 @@ def compared(fast: Tensor, exact: Tensor) -> Agreement:
     return {"max_abs": float((fast - exact).abs().max()), "dice": dice}
 
 
+def counter() -> FlopCounterMode:
+    """A counter of arithmetic that knows oneDNN's convolutions too, which torch does not count by itself."""
+
+    def convolution(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+        # weight (C_out, C_in / groups, kernel): a multiplication and an addition per weight and voxel that comes out
+        return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight)
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_convolution: convolution})
+
+
 def count_gflop(networks: Networks) -> dict[str, dict[str, float]]:
     """Arithmetic of encode and decode per network, in GFLOP (a multiply-add is two), counted on eager code."""
     counts = {}
@@ -68,9 +80,9 @@ def count_gflop(networks: Networks) -> dict[str, dict[str, float]]:
         # torch counts no arithmetic in its fused CPU attention, so the CPU runs it as plain products here.
         plain = sdpa_kernel(SDPBackend.MATH) if networks.device.type == "cpu" else nullcontext()
         with torch.no_grad(), plain:
-            with FlopCounterMode(display=False) as encoding:
+            with counter() as encoding:
                 embedding = model.encode(networks.image)
-            with FlopCounterMode(display=False) as decoding:
+            with counter() as decoding:
                 model.decode(embedding, clicked.points, clicked.labels, clicked.mask)
         counts[name] = {
             "encode": encoding.get_total_flops() / 1e9,

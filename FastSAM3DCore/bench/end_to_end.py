@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import TypedDict
+from functools import partial
+from time import perf_counter, process_time
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +18,10 @@ from ..session import LocalSession
 from ..types import Volume
 from .phantom import Organ
 
-__all__ = ["EndToEnd", "Reopened", "click_session", "click_through", "clicks_around", "middle_of", "reopen"]
+__all__ = ["EndToEnd", "Reopened", "click_session", "click_through", "clicks_around", "middle_of", "reopen", "timed"]
 
 Point = tuple[float, float, float]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class EndToEnd:
         warm_ms: median of the clicks after the first.
         warm_low_ms, warm_high_ms: their quartiles.
         warm_all_ms: every one of them.
+        set_image_cpu_ms, first_cpu_ms, warm_cpu_ms: the processor time of the same on all threads, a median again: what
+            is left of a comparison on a machine that others keep busy.
         split_ms: median of each stage over the warm clicks; a stage most clicks do without has a median of zero.
         split_mean_ms: mean of each stage over the warm clicks.
         first_split_ms: each stage of the first click.
@@ -45,6 +50,9 @@ class EndToEnd:
     warm_ms: float
     warm_low_ms: float
     warm_high_ms: float
+    set_image_cpu_ms: float
+    first_cpu_ms: float
+    warm_cpu_ms: float
     warm_all_ms: list[float] = field(default_factory=list)
     split_ms: dict[str, float] = field(default_factory=dict)
     split_mean_ms: dict[str, float] = field(default_factory=dict)
@@ -94,16 +102,15 @@ def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: i
         clicks: after the first; two or more.
     """
     middle = middle_of(organ, volume)
-    taken_in = _take_in(session, volume)
-    start = perf_counter()
-    first = session.add_point(middle)
-    first_ms = _since(start)
+    _, taken_in, taken_in_cpu = timed(partial(session.set_image, volume))
+    first, first_ms, first_cpu = timed(partial(session.add_point, middle))
     times: list[float] = []
+    busy: list[float] = []
     stages: list[dict[str, float]] = []
     for point, positive in clicks_around(organ, volume, clicks):
-        start = perf_counter()
-        update = session.add_point(point, positive=positive)
-        times.append(_since(start))
+        update, elapsed, worked = timed(partial(session.add_point, point, positive=positive))
+        times.append(elapsed)
+        busy.append(worked)
         stages.append(update.seconds)
     voxels = int(session.mask().sum())
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
@@ -115,6 +122,9 @@ def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: i
         warm_ms=median,
         warm_low_ms=low,
         warm_high_ms=high,
+        set_image_cpu_ms=taken_in_cpu,
+        first_cpu_ms=first_cpu,
+        warm_cpu_ms=statistics.median(busy),
         warm_all_ms=times,
         split_ms={name: 1000 * statistics.median(stage.get(name, 0.0) for stage in stages) for name in names},
         split_mean_ms={name: 1000 * statistics.fmean(stage.get(name, 0.0) for stage in stages) for name in names},
@@ -136,22 +146,16 @@ class Reopened(TypedDict):
 def reopen(session: LocalSession, volume: Volume, organ: Organ) -> Reopened:
     """Take a scan in anew and click an organ's middle, without and with a prefetch before."""
     middle = middle_of(organ, volume)
-    _take_in(session, volume)
-    start = perf_counter()
-    session.add_point(middle)
-    again = _since(start)
-    _take_in(session, volume)
-    session.prefetch(middle)
-    start = perf_counter()
-    session.add_point(middle)
-    return {"again_ms": again, "prefetched_ms": _since(start)}
-
-
-def _take_in(session: LocalSession, volume: Volume) -> float:
-    start = perf_counter()
     session.set_image(volume)
-    return _since(start)
+    _, again, _ = timed(partial(session.add_point, middle))
+    session.set_image(volume)
+    session.prefetch(middle)
+    _, prefetched, _ = timed(partial(session.add_point, middle))
+    return {"again_ms": again, "prefetched_ms": prefetched}
 
 
-def _since(start: float) -> float:
-    return 1000 * (perf_counter() - start)
+def timed(call: Callable[[], Result]) -> tuple[Result, float, float]:
+    """What a call returns, its milliseconds on the clock, and those of processor time on all threads."""
+    start, busy = perf_counter(), process_time()
+    result = call()
+    return result, 1000 * (perf_counter() - start), 1000 * (process_time() - busy)

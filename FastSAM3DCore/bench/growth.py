@@ -112,6 +112,11 @@ def worse_than_linear(report: dict[str, Any]) -> list[str]:
 
 
 METHODS = {
+    "power": (
+        "Cost ~ size^power, fitted over all sizes by least squares of logarithms, and between the last two alone, "
+        "which a constant part hides least. Of times the processor time is fitted, on all threads together: other "
+        "programs disturb it less. Linear or better: at most 1.1, and 1.25 at the end."
+    ),
     "volumes": (
         f"A made-up abdomen of {FIELD_OF_VIEW_MM:g} mm along every axis, finer and finer, int16, so that the clicked "
         "organ covers the same part of it; one fresh process per size. Memory: the largest the process had beyond its "
@@ -136,14 +141,15 @@ def _volumes(device: torch.device, plan: GrowthPlan, on_stage: Callable[[str], N
         on_stage(f"a scan of {' x '.join(map(str, scan))}")
         rows.append(_volume_row(device, scan, plan))
     voxels = [row["voxels"] for row in rows]
-    costs = ("set_image_ms", "first_click_ms", "warm_click_ms", "memory_mb")
+    costs = ("set_image_cpu_ms", "first_click_cpu_ms", "warm_click_cpu_ms", "memory_mb")
     return {"rows": rows, "growth": {cost: fit_growth(voxels, [row[cost] for row in rows]) for cost in costs}}
 
 
 def _volume_row(device: torch.device, scan: tuple[int, int, int], plan: GrowthPlan) -> dict[str, Any]:
     """One size; figures are None, with the reason, where the machine has too little memory for it."""
     row: dict[str, Any] = {"scan": list(scan), "voxels": prod(scan), "not_measured": None}
-    costs = ("set_image_ms", "first_click_ms", "warm_click_ms", "memory_mb")
+    kinds = ("set_image", "first_click", "warm_click")
+    costs = [f"{kind}{unit}" for unit in ("_ms", "_cpu_ms") for kind in kinds] + ["memory_mb"]
     needed, free = BYTES_PER_VOXEL * prod(scan) / 2**20 + 1024, available_mb()
     if free is not None and needed > free:
         return {**row, **dict.fromkeys(costs), "not_measured": f"needs {needed:,.0f} MB, {free:,.0f} MB are free"}
@@ -159,12 +165,16 @@ def _volume_row(device: torch.device, scan: tuple[int, int, int], plan: GrowthPl
     ]
     return {
         **row,
-        "set_image_ms": statistics.median(start["scan"]["set_image_ms"] for start in starts),
-        "first_click_ms": statistics.median(start["scan"]["first_ms"] for start in starts),
-        "warm_click_ms": statistics.median(ms for start in starts for ms in start["scan"]["warm_all_ms"]),
+        **{f"{kind}_ms": middle(starts, f"{kind.removesuffix('_click')}_ms") for kind in kinds},
+        **{f"{kind}_cpu_ms": middle(starts, f"{kind.removesuffix('_click')}_cpu_ms") for kind in kinds},
         "memory_mb": statistics.median(values) if (values := [*filter(None, map(beyond_imports, starts))]) else None,
         "mask_voxels": starts[0]["scan"]["voxels"],
     }
+
+
+def middle(starts: Sequence[FreshStart], figure: str) -> float:
+    """The median over processes of one of their figures on the scan."""
+    return statistics.median(float(start["scan"][figure]) for start in starts)
 
 
 def beyond_imports(start: FreshStart) -> float | None:
@@ -186,17 +196,18 @@ def _clicks(device: torch.device, plan: GrowthPlan, on_stage: Callable[[str], No
         round_clicks=min(20, plan.clicks),
         threads=torch.get_num_threads(),
     )
-    together = list(accumulate(found["click_ms"]))
+    together, together_cpu = list(accumulate(found["click_ms"])), list(accumulate(found["click_cpu_ms"]))
     rows = [
         {
             "clicks": count,
             "together_ms": together[count - 1],
+            "together_cpu_ms": together_cpu[count - 1],
             "latest_ms": statistics.median(found["click_ms"][max(0, count - 10) : count]),
             "memory_mb": memory,
         }
         for count, memory in zip(counts, found["memory_mb"], strict=True)
     ]
-    growth = {cost: fit_growth(counts, [row[cost] for row in rows]) for cost in ("together_ms", "memory_mb")}
+    growth = {cost: fit_growth(counts, [row[cost] for row in rows]) for cost in ("together_cpu_ms", "memory_mb")}
     return {
         "scan": list(plan.clicks_on),
         "rows": rows,
@@ -231,5 +242,5 @@ def _segments(device: torch.device, plan: GrowthPlan, on_stage: Callable[[str], 
     found = run_module("Testing.mrml.bench_segments", wanted, folder=SLICER_LAYER.parents[2] / "FastSAM3DSlicer")
     rows: Sequence[dict[str, Any]] = found["rows"]
     counts = [row["segments"] for row in rows]
-    growth = {cost: fit_growth(counts, [row[cost] for row in rows]) for cost in ("together_ms", "memory_mb")}
+    growth = {cost: fit_growth(counts, [row[cost] for row in rows]) for cost in ("together_cpu_ms", "memory_mb")}
     return {"scan": list(plan.segments_on), **found, "growth": growth, "not_measured": None}

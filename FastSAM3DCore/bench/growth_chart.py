@@ -46,7 +46,8 @@ def draw_growth_chart(report: dict[str, Any], target: Path) -> None:
         if row["not_measured"] is not None:
             note = f"{' x '.join(map(str, row['scan']))}: {row['not_measured']}"
             axes[1, 0].text(0.02, 0.02, note, transform=axes[1, 0].transAxes, fontsize=8)
-    figure.suptitle("fastsam3d bench --growth: dotted lines are linear", fontsize=14, x=0.01, ha="left")
+    title = "fastsam3d bench --growth        dotted: linear; powers fitted to processor time and to memory"
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
     figure.supxlabel(caption(report), fontsize=9, color="#555555", x=0.01, ha="left")
     with atomic_path(target) as partial:
         figure.savefig(partial, dpi=100)
@@ -65,7 +66,7 @@ def _panel(axes: Axes, part: dict[str, Any], size: str, costs: tuple[str, ...], 
         if not points:
             continue
         label = LABELS[cost]
-        growth = part["growth"].get(cost)
+        growth = part["growth"].get(cost) or part["growth"].get(cost.replace("_ms", "_cpu_ms"))
         if growth is not None and growth["exponent"] is not None:
             label += f": power {growth['exponent']:.2f}, at the end {growth['last_exponent']:.2f}"
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=label)
@@ -80,7 +81,6 @@ def _panel(axes: Axes, part: dict[str, Any], size: str, costs: tuple[str, ...], 
     axes.minorticks_off()
     axes.set_ylabel("megabytes" if costs == ("memory_mb",) else "milliseconds", fontsize=8, color="#555555")
     axes.set_xlabel(size, fontsize=8, color="#555555")
-    if costs == ("memory_mb",):
-        axes.set_ylim(bottom=max(0.01, min(row["memory_mb"] or 1.0 for row in rows)) / 3)
-    axes.margins(y=0.15)
+    values = [row[cost] for row in rows for cost in costs if row[cost] is not None and row[cost] > 0]
+    axes.set_ylim(min(values, default=0.1) / 3, max(values, default=1.0) * 10)
     axes.legend(fontsize=8, frameon=False, loc="best")

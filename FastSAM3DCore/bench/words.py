@@ -88,6 +88,7 @@ def power_words(cost: str, growth: dict[str, Any]) -> str:
     """One fitted cost: its power and what that means."""
     if growth["exponent"] is None:
         return f"{cost}: not measured"
+    cost = cost.replace("_cpu_ms", ", processor time")
     return f"{cost}: power {growth['exponent']:.2f}, {growth['last_exponent']:.2f} at the end: {growth['verdict']}"
 
 

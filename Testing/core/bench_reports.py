@@ -58,9 +58,9 @@ def growth_report() -> dict[str, Any]:
     ]
     return {
         "device": "cpu: Some Processor", "threads": 2, "precision": "float32", "machine": MACHINE, "seconds": 600.0,
-        "volumes": {"rows": rows, "growth": {**dict.fromkeys(costs, linear), "first_click_ms": steep}},
+        "volumes": {"rows": rows, "growth": {"first_click_cpu_ms": steep, "memory_mb": linear}},
         "clicks": {
-            "rows": clicks, "growth": {"together_ms": linear, "memory_mb": linear}, "leak_mb_per_round": 0.01,
+            "rows": clicks, "growth": {"together_cpu_ms": linear, "memory_mb": linear}, "leak_mb_per_round": 0.01,
             "rounds_mb": [200.0, 200.0, 200.0],
         },
         "segments": {"rows": [], "growth": {}, "not_measured": "it needs a source checkout"},

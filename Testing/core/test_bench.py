@@ -17,7 +17,7 @@ import torch
 
 from FastSAM3DCore.bench.attention import attention_scaling
 from FastSAM3DCore.bench.compute import time_sam2d
-from FastSAM3DCore.bench.correctness import compared
+from FastSAM3DCore.bench.correctness import compared, counter
 from FastSAM3DCore.bench.figures import check_agreement
 from FastSAM3DCore.bench.fresh import run_module
 from FastSAM3DCore.bench.memory import peak_growth_mb
@@ -180,6 +180,15 @@ def test_a_fast_wrong_answer_fails_the_bench() -> None:
     ):
         with pytest.raises(FastSAM3DError, match="is below"):
             check_agreement(report)
+
+
+def test_arithmetic_is_counted_whichever_convolution_runs() -> None:
+    x, conv = torch.zeros(1, 4, 8, 8, 8), torch.nn.Conv3d(4, 6, 3, padding=1, groups=2)
+    with torch.no_grad(), counter() as usual:
+        conv(x)
+    with torch.no_grad(), counter() as by_onednn:
+        torch.mkldnn_convolution(x, conv.weight, conv.bias, [1] * 3, [1] * 3, [1] * 3, 2)
+    assert usual.get_total_flops() == by_onednn.get_total_flops() == 2 * 8**3 * 6 * 2 * 27
 
 
 def test_slices_that_were_not_run_are_called_extrapolated_and_all_of_them_are_not() -> None:

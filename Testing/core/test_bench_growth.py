@@ -56,13 +56,13 @@ def test_counts_rise_in_steps_of_one_two_five() -> None:
 
 def test_a_leak_is_what_rounds_add_after_the_first() -> None:
     def found(rounds: list[float | None]) -> Any:
-        return {"click_ms": [], "memory_mb": [], "undo_ms": 0.0, "rounds_mb": rounds}
+        return {"click_ms": [], "click_cpu_ms": [], "memory_mb": [], "undo_ms": 0.0, "rounds_mb": rounds}
 
     assert leak(found([50.0, 100.0, 100.0, 100.0])) == 0.0
     assert leak(found([50.0, 100.0, 110.0, 120.0])) == 10.0
     assert leak(found([None, None])) is None
     report = growth_report()
-    assert worse_than_linear(report) == ["volumes: first_click_ms grows with the power 1.60 (1.90 at the end)"]
+    assert worse_than_linear(report) == ["volumes: first_click_cpu_ms grows with the power 1.60 (1.90 at the end)"]
     report["clicks"]["leak_mb_per_round"] = 12.0
     assert "12.0 MB more after every round" in worse_than_linear(report)[-1]
 
@@ -101,5 +101,5 @@ def test_a_trial_run_measures_scans_clicks_and_segments(tmp_path: Path) -> None:
         assert len(report[part]["growth"]) == costs
     together = [row["together_ms"] for row in report["segments"]["rows"]]
     assert together == sorted(together)
-    assert "volumes, first_click_ms: power" in done.stdout
+    assert "volumes, first_click, processor time: power" in done.stdout
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")

@@ -56,7 +56,7 @@ def test_a_run_on_a_busy_machine_warns() -> None:
 
 def test_growth_is_told_with_its_powers_and_what_is_missing() -> None:
     text = growth_summary(growth_report())
-    assert "volumes, first_click_ms: power 1.60, 1.90 at the end: worse than linear" in text
+    assert "volumes, first_click, processor time: power 1.60, 1.90 at the end: worse than linear" in text
     assert "volumes, memory_mb: power 0.90, 1.00 at the end: linear or better" in text
     assert "segments: not measured, it needs a source checkout" in text
     assert "needs 8,192 MB, 4,000 MB are free" in text

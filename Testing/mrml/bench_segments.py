@@ -12,7 +12,6 @@ import json
 import statistics
 import sys
 import time
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -41,8 +40,9 @@ def measure(wanted: dict[str, Any]) -> dict[str, Any]:
             and "threads".
 
     Returns:
-        "rows" with, after each count, "together_ms" of all segments so far, "click_ms" of the last ten, "switch_ms" of
-        going to the first segment and back, and "memory_mb" beyond an empty segmentation.
+        "rows" with, after each count, "together_ms" and "together_cpu_ms" of all segments so far, "click_ms" of
+        the last ten, "switch_ms" of going to the first segment and back, and "memory_mb" beyond an empty
+        segmentation.
     """
     torch.set_num_threads(wanted["threads"])
     volume, organ = abdomen(tuple(wanted["scan"]), wanted["spacing_mm"])
@@ -54,23 +54,25 @@ def measure(wanted: dict[str, Any]) -> dict[str, Any]:
     clicks = [(middle_of(organ, volume), True), *clicks_around(organ, volume, 1)]
     points = transformPoints(ijkToWorld(node), [point for point, _ in clicks])
 
-    def draw(name: str) -> tuple[str, float, float]:
-        """A new segment with its clicks: id, milliseconds of all, of one click."""
-        start = time.perf_counter()
+    def draw(name: str) -> tuple[str, float, float, float]:
+        """A new segment with its clicks: id, milliseconds of all, of one click, and of processor time."""
+        start, busy = time.perf_counter(), time.process_time()
         segmentId = logic.addSegment(segmentation, name)
         middle = time.perf_counter()
         for point, (_, positive) in zip(points, clicks, strict=True):
             logic.addPoint(point, positive=positive)
         end = time.perf_counter()
-        return segmentId, 1000 * (end - start), 1000 * (end - middle) / len(clicks)
+        worked = 1000 * (time.process_time() - busy)
+        return segmentId, 1000 * (end - start), 1000 * (end - middle) / len(clicks), worked
 
     draw("Warm-up")
     before = heldMb()
-    first, spent, perClick, rows = None, [], [], []
+    first, spent, spentCpu, perClick, rows = None, 0.0, 0.0, [], []
     for number in range(1, wanted["segments"] + 1):
-        segmentId, whole, click = draw(f"Segment {number}")
+        segmentId, whole, click, worked = draw(f"Segment {number}")
         first = first or segmentId
-        spent.append(whole)
+        spent += whole
+        spentCpu += worked
         perClick.append(click)
         if number in wanted["counts"]:
             start = time.perf_counter()
@@ -81,7 +83,8 @@ def measure(wanted: dict[str, Any]) -> dict[str, Any]:
             rows.append(
                 {
                     "segments": number,
-                    "together_ms": list(accumulate(spent))[-1],
+                    "together_ms": spent,
+                    "together_cpu_ms": spentCpu,
                     "click_ms": statistics.median(perClick[-10:]),
                     "switch_ms": switch,
                     "memory_mb": None if now is None or before is None else now - before,
