@@ -78,8 +78,8 @@ class EnginePanel:
         session, (_, device, serverUrl, _) = self.controller.session, self._engine or ("", "auto", "", "")
 
         def call() -> str:
-            session.open()
-            return serverUrl or self.installer.proveDevice(device)
+            model = session.open().model
+            return f"{model} at {serverUrl}" if serverUrl else f"{model} on {self.installer.proveDevice(device)}"
 
         self._run("loading the model", call, found)
 

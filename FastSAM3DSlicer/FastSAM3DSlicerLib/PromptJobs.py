@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from FastSAM3DCore.errors import PromptError
+from FastSAM3DCore.errors import FastSAM3DError, PromptError
 from FastSAM3DCore.prompts import BoxPrompt, LassoPrompt, Prompt, ScribblePrompt
 from FastSAM3DCore.protocol import SegmentationSession
 from FastSAM3DCore.types import MaskUpdate, VoxelBox
@@ -176,7 +176,10 @@ class PromptJobs(PromptResults):
 
         def call() -> None:
             if inSession:
-                self.link.turn(redo)
+                try:
+                    self.link.turn(redo)
+                except FastSAM3DError:  # a server lost the session, and its steps: the log is loaded again later
+                    self.link.forget()
             elif step.session != "none":
                 self.link.forget()
 

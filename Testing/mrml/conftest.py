@@ -11,9 +11,12 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from FastSAM3DSlicerLib import SegmentationLogic
+from FastSAM3DSlicerLib.Controller import Controller
+from FastSAM3DSlicerLib.DeferredSession import DeferredSession
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.core.fakes import FakeSession
 from Testing.mrml.scene import OBLIQUE, HeadlessScene
+from Testing.mrml.slow import SlowSession
 
 SHAPE = (30, 50, 60)
 
@@ -45,6 +48,34 @@ def logic(headless: HeadlessScene, scan: Any) -> SegmentationLogic:
     logic.setVolume(scan)
     logic.addSegment(headless.addSegmentation(), "Liver")
     return logic
+
+
+@pytest.fixture
+def session() -> SlowSession:
+    """What the controller's worker asks."""
+    return SlowSession()
+
+
+@pytest.fixture
+def controller(headless: HeadlessScene, scan: Any, session: SlowSession) -> Iterator[Controller]:
+    """A controller with a worker of its own, an empty segment, and short cuts: `at`, `click`, `said`."""
+    import slicer
+
+    said: list[str] = []
+    sliceNode = headless.scene.AddNewNodeByClass("vtkMRMLSliceNode")
+    sliceNode.SetLayoutName("Red")
+    headless.scene.AddNode(slicer.vtkMRMLInteractionNode())
+    headless.scene.AddNode(slicer.vtkMRMLSelectionNode())
+    controller = Controller(headless.scene, DeferredSession(lambda: session), list, said.append)
+    controller.said = said
+    node = headless.addSegmentation()
+    controller.select(scan, None, "")
+    controller.nextSegment(node)
+    controller.at = lambda *ijk: transformPoints(ijkToWorld(scan), [ijk])[0]
+    controller.click = lambda *ijk: controller.sync.pointsNode(True).AddControlPointWorld(*controller.at(*ijk))
+    yield controller
+    session.gate.set()
+    controller.close()
 
 
 @pytest.fixture

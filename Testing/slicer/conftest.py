@@ -116,3 +116,15 @@ def panel(harness: qt_harness.Harness, monkeypatch: pytest.MonkeyPatch) -> Itera
     settle()
     yield made
     harness.unload(widget)
+
+
+@pytest.fixture
+def ready(panel: Any) -> Any:
+    """The scan chosen, the point tool in hand."""
+    from PySide6.QtCore import Qt
+    from PySide6.QtTest import QTest
+
+    panel.parameters().volume = panel.scan
+    QTest.mouseClick(panel.ui.pointButton, Qt.LeftButton)
+    panel.settle()
+    return panel
