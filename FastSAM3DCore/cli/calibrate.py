@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..bench.markdown import insert_markdown
 from ..calibration import METADATA_KEY, Calibration
 from ..errors import OutputError
 from ..evaluate.calibrate import Dialogues, calibrate, listen
@@ -22,6 +23,8 @@ from .feedback import progress, show_messages
 
 __all__ = ["calibrate_command", "run_calibration"]
 
+CALIBRATE = "fastsam3d calibrate"
+
 
 def calibrate_command(
     folder: Annotated[Path, typer.Argument(help="Holds <case>/{image.nii.gz, label.nii.gz, labels.json}.")],
@@ -33,6 +36,9 @@ def calibrate_command(
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures here (JSON).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the reliability diagram here (PNG, PDF or SVG).")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a table here, between the marks if the file has them.")
+    ] = None,
     clicks: Annotated[int, typer.Option(min=1, help="Clicks per structure.")] = 5,
     max_structures: Annotated[int, typer.Option(min=1, help="At most this many structures per case.")] = 3,
     per_group: Annotated[
@@ -45,11 +51,15 @@ def calibrate_command(
     Voxels within 10 mm of the mask's border count, after every click. Masks stay what they are.
     """
     with show_messages():
+        if markdown is not None:
+            check_writable(markdown)
         results = run_calibration(
             folder, splits, model, device, probing_session,
             output=output, json_path=json_path, plot=plot, clicks=clicks, max_structures=max_structures,
             per_group=per_group,
         )  # fmt: skip
+        if markdown is not None:
+            insert_markdown(markdown, CALIBRATE, _summary(results))
     Console().print(_summary(results), highlight=False, soft_wrap=True)
 
 

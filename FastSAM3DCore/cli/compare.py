@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..bench.markdown import insert_markdown
 from ..errors import PromptError
 from ..evaluate.selection import cases_of_split, spread_over_groups
 from ..io import check_writable
@@ -19,13 +20,17 @@ from .segmenting import local_session
 
 __all__ = ["compare_app"]
 
+MODELS, ATTENTION = "fastsam3d compare models", "fastsam3d compare attention"
+
 compare_app = typer.Typer(
     help="Tables that set networks, or kinds of attention, side by side.", add_completion=False, rich_markup_mode=None
 )
 
 FolderArgument = Annotated[Path, typer.Argument(help="Holds <case>/{image.nii.gz, label.nii.gz, labels.json}.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all figures here (JSON).")]
-MarkdownOption = Annotated[Path | None, typer.Option("--markdown", help="Write the table here as well.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", help="Write the table here, between the marks if the file has them.")
+]
 
 
 @compare_app.command("models")
@@ -54,7 +59,7 @@ def models(
                 chosen, cases, local_session, _on_cpu, clicks=steps, max_structures=max_structures, crop_size=crop,
                 dtype=_fast_dtype(), jobs=jobs, on_case=lambda name: bar.update(task, advance=1, description=name),
             )  # fmt: skip
-    _show(results, comparison_markdown(results), json_path, markdown)
+    _show(results, comparison_markdown(results), MODELS, json_path, markdown)
 
 
 @compare_app.command("attention")
@@ -84,7 +89,7 @@ def attention(
                 chosen, folder, cases, sizes=sides, crops=crops, clicks=clicks, dtype=_fast_dtype(),
                 on_part=lambda name: bar.update(task, advance=1, description=name),
             )  # fmt: skip
-    _show(results, attention_markdown(results), json_path, markdown)
+    _show(results, attention_markdown(results), ATTENTION, json_path, markdown)
 
 
 def parse_candidate(text: str) -> tuple[str, str]:
@@ -121,9 +126,9 @@ def _fast_dtype() -> Any:
     return fast_dtype(torch.device("cpu"))
 
 
-def _show(results: dict[str, Any], table: str, json_path: Path | None, markdown: Path | None) -> None:
+def _show(results: dict[str, Any], table: str, name: str, json_path: Path | None, markdown: Path | None) -> None:
     if json_path is not None:
         write_text(json_path, json.dumps(results, indent=1) + "\n")
     if markdown is not None:
-        write_text(markdown, table)
+        insert_markdown(markdown, name, table)
     Console().print(table, highlight=False, soft_wrap=True, markup=False)

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..bench.markdown import insert_markdown
 from ..errors import PromptError
 from ..evaluate.cases import find_cases
+from ..evaluate.markdown import CHALLENGE, CLICKS, results_markdown
 from ..evaluate.report import check_plot, plot_results, results_table, write_csv
 from ..evaluate.runner import NO_MODEL, Settings, evaluate_cases, load_finished
 from ..io import check_writable
@@ -42,6 +44,9 @@ def evaluate(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all results here (JSON).")] = None,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write one line per structure here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw Dice per click here (PNG, PDF or SVG).")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a table here, between the marks if the file has them.")
+    ] = None,
     cases: Annotated[str, typer.Option(metavar="GLOB", help="Only cases whose names match.")] = "*",
     max_structures: Annotated[int | None, typer.Option(min=1, help="At most this many structures per case.")] = None,
     protocol: Annotated[Protocol, typer.Option(help="clicks, or the challenge's box and five clicks.")] = (
@@ -65,7 +70,12 @@ def evaluate(
         max_structures,
     )
     with show_messages():
+        if markdown is not None:
+            check_writable(markdown)
         results = run_evaluation(folder, settings, local_session, cases, jobs, json_path, csv_path, plot, resume)
+        if markdown is not None:
+            name = CHALLENGE if protocol is Protocol.CVPR2025 else CLICKS
+            insert_markdown(markdown, name, results_markdown(results))
     Console().print(results_table(results))
 
 

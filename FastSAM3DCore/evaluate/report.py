@@ -14,14 +14,14 @@ from rich.table import Table
 from ..errors import OutputError
 from ..io.atomic import atomic_path, check_writable, write_text
 
-__all__ = ["check_plot", "plot_results", "results_table", "write_csv"]
+__all__ = ["check_plot", "methods_of", "plot_results", "results_table", "write_csv"]
 
 COLORS = {"model": "#1f77b4", "geodesic": "#d17a22", "region growing": "#8a8a8a"}
 
 
 def results_table(results: dict[str, Any]) -> Table:
     """Means by group: one line each for the model and the baselines, 80 columns wide."""
-    methods = _methods(results)
+    methods = methods_of(results)
     steps = list(next(iter(methods.values()))["mean"]["dice"]) if methods else []
     title = "Dice and NSD (2 mm) by number of clicks, mean over structures; median s per click"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -55,7 +55,7 @@ def _challenge_line(scores: dict[str, float]) -> str:
     return f"As the challenge counts, mean over scans: Dice {dice}; NSD {nsd} (of 4)"
 
 
-def _methods(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def methods_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Name -> {cases, mean, groups}, the model first."""
     methods = {}
     if results["cases"]:
@@ -67,7 +67,7 @@ def write_csv(path: Path, results: dict[str, Any]) -> None:
     """One line for each structure and method, atomically."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    methods = _methods(results)
+    methods = methods_of(results)
     steps = list(next(iter(methods.values()))["mean"]["dice"]) if methods else []
     scores = [f"{metric}_{step}" for metric in ("dice", "nsd") for step in steps]
     writer.writerow(["method", "case", "group", "structure", "voxels", *scores, "first_click_s", "next_click_s"])
@@ -97,7 +97,7 @@ def plot_results(path: Path, results: dict[str, Any]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    methods = _methods(results)
+    methods = methods_of(results)
     groups = ["all", *sorted({name for part in methods.values() for name in part["groups"]})]
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)

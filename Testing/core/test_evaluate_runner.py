@@ -15,6 +15,7 @@ from FastSAM3DCore.cli import main
 from FastSAM3DCore.cli.evaluate import run_evaluation
 from FastSAM3DCore.errors import FastSAM3DError, ImageError
 from FastSAM3DCore.evaluate.cases import Case, find_cases
+from FastSAM3DCore.evaluate.markdown import results_markdown
 from FastSAM3DCore.evaluate.runner import Settings
 from FastSAM3DCore.io import Segment, save_segmentation
 from FastSAM3DCore.io.native import image_from_array
@@ -172,9 +173,9 @@ def test_the_command_writes_json_csv_and_a_plot_and_prints_a_table(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    output = {name: tmp_path / f"a.{name}" for name in ("json", "csv", "png")}
+    output = {name: tmp_path / f"a.{name}" for name in ("json", "csv", "png", "md")}
     arguments = ["evaluate", folder, "--model", "none", "--clicks", "3,1", "--max-structures", "1"]
-    arguments += ["--json", output["json"], "--csv", output["csv"], "--plot", output["png"]]
+    arguments += ["--json", output["json"], "--csv", output["csv"], "--plot", output["png"], "--markdown", output["md"]]
     assert main([str(a) for a in arguments]) == 0
     out, err = capfd.readouterr()
     assert err == ""
@@ -189,3 +190,14 @@ def test_the_command_writes_json_csv_and_a_plot_and_prints_a_table(
     assert len(lines) == 6
     assert float(lines[0]["dice_3"]) == results["baseline"]["geodesic"]["cases"][0]["dice"]["3"]
     assert output["png"].read_bytes().startswith(b"\x89PNG")
+    assert "| all (3) | region growing |" in output["md"].read_text()
+
+
+def test_the_challenges_table_has_its_own_columns_and_averages_scans(folder: Path) -> None:
+    settings = Settings("fake", "cpu", protocol="cvpr2025", baseline=False)
+    results = run_evaluation(folder, settings, fake, "ct_*")
+    lines = results_markdown(results).splitlines()
+    assert "Dice AUC (of 4)" in lines[0]
+    mean = results["mean"]
+    assert f"| {mean['dice_final']:.3f} | {mean['nsd_final']:.3f} | {mean['dice_auc']:.3f} |" in lines[2]
+    assert any(f"{mean['by_case']['nsd_auc']:.3f} AUC" in line for line in lines)

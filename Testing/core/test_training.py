@@ -6,10 +6,8 @@ import csv
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +16,21 @@ import SimpleITK as sitk
 import torch
 
 from FastSAM3DCore.errors import ImageError
-from FastSAM3DCore.modeling.hires import HiresConfig, build_hires, load_hires, save_hires
+from FastSAM3DCore.modeling.hires import load_hires
 from FastSAM3DCore.training.config import ConfigError, DistillPlan, SizePlan, TrainConfig
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
 from FastSAM3DCore.training.data.volumes import load_volume
-from FastSAM3DCore.training.distill import DistillTrainer, stage_at
 from FastSAM3DCore.training.loop import Trainer
 from FastSAM3DCore.training.preview import draw_contact_sheet
 from FastSAM3DCore.training.prompting import corrective_clicks, first_prompts
 from FastSAM3DCore.training.schedule import Schedule
+from Testing.core.tiny_training import TINY, losses, tiny_config
 
 ROOT = Path(__file__).parents[2]
 SCANS = ROOT.parent / "shared" / "data"
-TINY = HiresConfig(
-    name="tiny", stem=8, middle=16, width=32, heads=2, depth=4, attention_from=0, window=0, decoder=(8, 16, 32)
-)
 
 
 @pytest.fixture(autouse=True)
@@ -44,28 +39,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def tiny_config(output: Path, **changes: object) -> TrainConfig:
-    base = TrainConfig(
-        output=str(output),
-        network="custom",
-        custom=TINY,
-        plans=(SizePlan(size=16, crops=2, targets=2),),
-        steps=40,
-        warmup=5,
-        ema=0.9,
-        single_click_steps=0,
-        checkpoint_seconds=1e9,
-        export_seconds=0,
-        bfloat16=False,
-    )
-    return dataclasses.replace(base, **changes)
-
-
-def losses(folder: Path) -> list[tuple[str, str]]:
-    with (folder / "curves.csv").open(newline="") as stream:
-        return [(row["step"], row["loss"]) for row in csv.DictReader(stream)]
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------
@@ -101,6 +74,16 @@ def test_every_config_in_the_repository_is_valid(path):
     if path.name == "splits.json":
         return
     assert TrainConfig.load(path).steps > 0
+
+
+def test_the_ablations_get_the_students_budget_and_data():
+    folder = ROOT / "Resources" / "training"
+    student, scratch, one = (TrainConfig.load(folder / f"{n}.json") for n in ("student", "scratch", "one_stage"))
+    for other in (scratch, one):
+        for key in ("steps", "plans", "mix", "splits", "seed", "model", "decay", "ema", "reuse", "box_share"):
+            assert getattr(other, key) == getattr(student, key), key
+    assert scratch.distill is None
+    assert one.distill == dataclasses.replace(student.distill, one_stage=True)
 
 
 def test_the_split_keeps_held_out_scans_and_patients_out_of_training():
@@ -281,94 +264,6 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_digit(tmp_path):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     one, two = (load_hires(tmp_path / name / "weights.safetensors").state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(one[key], two[key]) for key in one)
-
-
-def test_a_killed_run_resumes_on_the_same_curve(tmp_path):
-    whole = tiny_config(tmp_path / "whole", steps=30)
-    Trainer(whole, "cpu").run()
-    config = tiny_config(tmp_path / "killed", steps=30, checkpoint_seconds=0.2)
-    (tmp_path / "c.json").write_text(config.to_json())
-    code = (
-        "import sys, torch; torch.set_num_threads(1); from pathlib import Path;"
-        "from FastSAM3DCore.training.config import TrainConfig; from FastSAM3DCore.training.loop import train;"
-        "train(TrainConfig.load(Path(sys.argv[1])), 'cpu')"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, str(tmp_path / "c.json")]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as run:
-        for _ in range(1200):
-            if (tmp_path / "killed" / "checkpoint.pt").exists() or run.poll() is not None:
-                break
-            time.sleep(0.05)
-        run.send_signal(signal.SIGKILL)
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-
-
-# -- distillation -----------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A fixed network with lively features stands in for a trained one."""
-    torch.manual_seed(0)
-    model = build_hires(TINY)
-    with torch.no_grad():
-        for parameter in model.encoder.trunk.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    path = tmp_path_factory.mktemp("teacher") / "t.safetensors"
-    save_hires(model, path)
-    return path
-
-
-def distill_config(folder: Path, teacher: Path, **changes: object) -> TrainConfig:
-    student = dataclasses.replace(TINY, name="student", depth=2, attention_from=1, window=2)
-    plan = DistillPlan(teacher=str(teacher), stages=(0.25, 0.25, 0.25, 0.25))
-    return tiny_config(folder, custom=student, distill=plan, learning_rate=3e-3, **changes)
-
-
-def test_stages_run_from_shallow_to_deep_and_end_with_everything():
-    plan = DistillPlan(stages=(0.1, 0.2, 0.3, 0.4))
-    order = [stage_at(plan, 2, p) for p in np.linspace(0, 1, 101)]
-    assert order == sorted(order)
-    assert set(order) == {0, 1, 2, 3}
-    assert [order.count(k) for k in range(3)] == [10, 20, 30]
-    single = dataclasses.replace(plan, one_stage=True)
-    assert {stage_at(single, 2, p) for p in np.linspace(0, 1, 101)} == {2, 3}
-
-
-def test_every_stage_brings_its_block_closer_to_the_teachers(tmp_path, teacher):
-    trainer = DistillTrainer(distill_config(tmp_path, teacher, steps=120), "cpu")
-    image = trainer.pool.batch(Draw(9, 9), (16, 16, 16), 8, 1).image
-    for stage, stop in ((0, 30), (1, 60)):
-        with torch.no_grad():
-            before = float(trainer.task.block_error(image, stage))
-        trainer.run(stop_at=stop)
-        with torch.no_grad():
-            after = float(trainer.task.block_error(image, stage))
-        assert after < 0.8 * before
-
-
-def test_the_student_starts_with_the_teachers_stem_and_decoder(tmp_path, teacher):
-    trainer = DistillTrainer(distill_config(tmp_path, teacher), "cpu")
-    theirs, ours = load_hires(teacher).state_dict(), trainer.model.state_dict()
-    for key in ("encoder.stem.weight", "decoder.enter.weight"):
-        assert torch.equal(ours[key], theirs[key])
-    assert torch.equal(ours["encoder.trunk.1.expand.weight"], theirs["encoder.trunk.3.expand.weight"])
-
-
-def test_a_resumed_distillation_repeats_the_uninterrupted_one(tmp_path, teacher):
-    DistillTrainer(distill_config(tmp_path / "whole", teacher, steps=16), "cpu").run()
-    DistillTrainer(distill_config(tmp_path / "parts", teacher, steps=16), "cpu").run(stop_at=9)
-    again = DistillTrainer(distill_config(tmp_path / "parts", teacher, steps=16), "cpu")
-    assert again.resume()
-    again.run()
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-
-
-def test_a_student_of_other_widths_is_refused(tmp_path, teacher):
-    config = distill_config(tmp_path, teacher)
-    wide = dataclasses.replace(config, custom=dataclasses.replace(config.custom, width=48))
-    with pytest.raises(ConfigError, match="width"):
-        DistillTrainer(wide, "cpu")
 
 
 def test_two_processes_train_together_and_stop_at_the_same_step(tmp_path):
