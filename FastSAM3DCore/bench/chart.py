@@ -117,11 +117,11 @@ def _bars(axes: Axes, title: str, rows: list[tuple[str, float | None, bool]]) ->
 
 
 def scan_rows(whole: dict[str, Any]) -> list[tuple[str, float, dict[str, float]]]:
-    """(label, milliseconds, stages) of the clicks on a whole scan; stages may be unknown."""
-    again, prefetched = whole.get("first_click_again_ms"), whole.get("first_click_prefetched_ms")
+    """(label, milliseconds, stages) of the clicks on a whole scan."""
     rows = [("first click\nof a new process", whole["first_click_ms"], whole["first_split_ms"])]
-    rows += [("first click\non the next scan", again, {})] if again is not None else []
-    rows += [("first click,\nprefetched", prefetched, {})] if prefetched is not None else []
+    for kind, label in (("again", "first click\non the next scan"), ("prefetched", "first click,\nprefetched")):
+        if whole[f"first_click_{kind}_ms"] is not None:
+            rows.append((label, whole[f"first_click_{kind}_ms"], whole[f"first_click_{kind}_split_ms"]))
     return [*rows, ("every further click", whole["warm_click_ms"], whole["split_ms"])]
 
 

@@ -15,7 +15,7 @@ import torch
 from ..engine import Engine
 from ..modeling.interface import PromptableModel
 from ..session import LocalSession
-from ..types import Volume
+from ..types import MaskUpdate, Volume
 from .phantom import Organ
 
 __all__ = ["EndToEnd", "Reopened", "click_session", "click_through", "clicks_around", "middle_of", "reopen", "timed"]
@@ -111,10 +111,10 @@ def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: i
         update, elapsed, worked = timed(partial(session.add_point, point, positive=positive))
         times.append(elapsed)
         busy.append(worked)
-        stages.append(update.seconds)
+        stages.append(stages_of(update))
     voxels = int(session.mask().sum())
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    names = sorted({name for stage in stages for name in stage} - {"total"})
+    names = sorted({name for stage in stages for name in stage})
     return EndToEnd(
         shape_ijk=volume.shape_ijk,
         set_image_ms=taken_in,
@@ -126,9 +126,9 @@ def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: i
         first_cpu_ms=first_cpu,
         warm_cpu_ms=statistics.median(busy),
         warm_all_ms=times,
-        split_ms={name: 1000 * statistics.median(stage.get(name, 0.0) for stage in stages) for name in names},
-        split_mean_ms={name: 1000 * statistics.fmean(stage.get(name, 0.0) for stage in stages) for name in names},
-        first_split_ms={name: 1000 * seconds for name, seconds in first.seconds.items() if name != "total"},
+        split_ms={name: statistics.median(stage.get(name, 0.0) for stage in stages) for name in names},
+        split_mean_ms={name: statistics.fmean(stage.get(name, 0.0) for stage in stages) for name in names},
+        first_split_ms=stages_of(first),
         voxels=voxels,
     )
 
@@ -136,22 +136,35 @@ def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: i
 class Reopened(TypedDict):
     """First clicks of a process that has clicked before, on the same scan taken in anew, in milliseconds.
 
-    `again_ms` as it comes; `prefetched_ms` after the crops under the cursor were embedded in the background.
+    `again_ms` as it comes; `prefetched_ms` after the crops under the cursor were embedded in the background; and the
+    stages of both.
     """
 
     again_ms: float
+    again_split_ms: dict[str, float]
     prefetched_ms: float
+    prefetched_split_ms: dict[str, float]
 
 
 def reopen(session: LocalSession, volume: Volume, organ: Organ) -> Reopened:
     """Take a scan in anew and click an organ's middle, without and with a prefetch before."""
     middle = middle_of(organ, volume)
     session.set_image(volume)
-    _, again, _ = timed(partial(session.add_point, middle))
+    first, again, _ = timed(partial(session.add_point, middle))
     session.set_image(volume)
     session.prefetch(middle)
-    _, prefetched, _ = timed(partial(session.add_point, middle))
-    return {"again_ms": again, "prefetched_ms": prefetched}
+    second, prefetched, _ = timed(partial(session.add_point, middle))
+    return {
+        "again_ms": again,
+        "again_split_ms": stages_of(first),
+        "prefetched_ms": prefetched,
+        "prefetched_split_ms": stages_of(second),
+    }
+
+
+def stages_of(update: MaskUpdate) -> dict[str, float]:
+    """Milliseconds of each stage of one prompt."""
+    return {name: 1000 * seconds for name, seconds in update.seconds.items() if name != "total"}
 
 
 def timed(call: Callable[[], Result]) -> tuple[Result, float, float]:

@@ -45,12 +45,12 @@ def end_to_end(starts: Sequence[FreshStart]) -> dict[str, Any]:
     scans = [start["scan"] for start in starts]
     reopened = [start["reopened"] for start in starts if start["reopened"] is not None]
 
-    def middle(*path: str) -> float:
-        return statistics.median(dig(scan, path) for scan in scans)
+    def middle(figure: str) -> float:
+        return statistics.median(float(scan[figure]) for scan in scans)
 
-    def stages(which: str) -> dict[str, float]:
-        names = sorted({name for scan in scans for name in scan[which]})
-        return {name: statistics.median(scan[which].get(name, 0.0) for scan in scans) for name in names}
+    def stages(which: str, among: Sequence[Any] = scans) -> dict[str, float]:
+        names = sorted({name for scan in among for name in scan[which]})
+        return {name: statistics.median(scan[which].get(name, 0.0) for scan in among) for name in names}
 
     return {
         "scan": list(scans[0]["shape_ijk"]),
@@ -60,15 +60,11 @@ def end_to_end(starts: Sequence[FreshStart]) -> dict[str, Any]:
         "split_mean_ms": stages("split_mean_ms"),
         "first_split_ms": stages("first_split_ms"),
         "set_image_ms": middle("set_image_ms"),
+        "first_click_again_split_ms": stages("again_split_ms", reopened),
+        "first_click_prefetched_split_ms": stages("prefetched_split_ms", reopened),
         "first_click_again_ms": statistics.median(r["again_ms"] for r in reopened) if reopened else None,
         "first_click_prefetched_ms": statistics.median(r["prefetched_ms"] for r in reopened) if reopened else None,
     }
-
-
-def dig(values: Any, path: Sequence[str]) -> float:
-    for name in path:
-        values = values[name]
-    return float(values)
 
 
 def memory(starts: Sequence[FreshStart]) -> dict[str, float | None]:

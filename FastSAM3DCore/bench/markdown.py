@@ -62,13 +62,20 @@ def bench_markdown(report: dict[str, Any]) -> str:
         ],
     )  # fmt: skip
     stages = [name for name in ("crop", "resample", "encode", "decode", "paste") if name in whole["first_split_ms"]]
-    blank = ("",) * len(stages)
     clicks = table(
         (f"scan of {' x '.join(map(str, whole['scan']))}", "click to mask", *stages),
         [
             ("first click of a new process", cell(whole["first_click_ms"]), *split(whole["first_split_ms"], stages)),
-            ("first click on the next scan", cell(whole["first_click_again_ms"]), *blank),
-            ("the same, prefetched", cell(whole["first_click_prefetched_ms"]), *blank),
+            (
+                "first click on the next scan",
+                cell(whole["first_click_again_ms"]),
+                *split(whole["first_click_again_split_ms"], stages),
+            ),
+            (
+                "the same, prefetched",
+                cell(whole["first_click_prefetched_ms"]),
+                *split(whole["first_click_prefetched_split_ms"], stages),
+            ),
             ("every further click", cell(whole["warm_click_ms"]), *split(whole["split_ms"], stages)),
         ],
     )
@@ -121,7 +128,7 @@ def growth_markdown(report: dict[str, Any]) -> str:
 
 
 def split(stages: dict[str, float], names: list[str]) -> tuple[str, ...]:
-    return tuple(cell(stages.get(name)) for name in names)
+    return tuple(cell(stages[name]) if stages.get(name) else "" for name in names)
 
 
 def cell(value: float | None) -> str:

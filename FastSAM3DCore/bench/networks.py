@@ -20,7 +20,6 @@ from ..modeling.config import STUDENT, TEACHER, Sam3DConfig
 from ..modeling.hires import build_hires, student_config
 from ..modeling.interface import PromptableModel
 from ..modeling.sam3d import Sam3D
-from ..precision import fast_dtype
 from ..weights import load_model
 
 __all__ = [
@@ -56,7 +55,7 @@ class Clicked:
 
 
 class Runner:
-    """Runs a network as the engine does: inference mode, the device's fast type, CUDA graphs where there are any.
+    """Runs a network as the engine does: prepared by it, inference mode, its type, CUDA graphs where there are any.
 
     Args:
         model: the network, on `device`.
@@ -65,10 +64,10 @@ class Runner:
     """
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        self.device = device
-        self.dtype = fast_dtype(device) if dtype is None else dtype
-        self._encode: Callable[..., Any] = GraphedModule(model.encode, device)
-        self._decode: Callable[..., Any] = GraphedModule(model.decode, device)
+        engine = Engine(model, device, dtype=dtype)  # whatever it does to a network once is done here, too
+        self.device, self.dtype, self.model = device, engine.dtype, engine.model
+        self._encode: Callable[..., Any] = GraphedModule(self.model.encode, device)
+        self._decode: Callable[..., Any] = GraphedModule(self.model.decode, device)
 
     def encode(self, image: Tensor) -> Any:
         """The embedding of crops."""

@@ -24,6 +24,8 @@ def bench_report(**changes: Any) -> dict[str, Any]:
             "scan": [512, 512, 400], "first_click_ms": 900.0, "warm_click_ms": 110.0, "split_ms": {"decode": 90.0},
             "first_split_ms": {"crop": 300.0, "encode": 300.0, "decode": 250.0, "paste": 20.0},
             "first_click_again_ms": 700.0, "first_click_prefetched_ms": 300.0,
+            "first_click_again_split_ms": {"encode": 400.0, "decode": 200.0},
+            "first_click_prefetched_split_ms": {"decode": 200.0, "paste": 20.0},
         },
         "attention": [
             {"tokens": 64, "dense_ms": None, "sparse_ms": 1.0, "dense_mb": None, "sparse_mb": 1.0},

@@ -115,8 +115,8 @@ def one_network(
         {
             "encode": partial(recorded.encode, built.image),
             "click": partial(recorded.decode, embedding, clicked),
-            "encode_eager": eager(partial(model.encode, built.image), device, half),
-            "click_eager": eager(partial(model.decode, *arguments), device, half),
+            "encode_eager": eager(partial(recorded.model.encode, built.image), device, half),
+            "click_eager": eager(partial(recorded.model.decode, *arguments), device, half),
         },
         device,
         seconds=2 * scale.seconds,
@@ -124,8 +124,8 @@ def one_network(
     device_time = {}
     with torch.inference_mode(), torch.autocast(device.type, half, enabled=half != torch.float32):
         for kind, call in (
-            ("encode", partial(model.encode, built.image)),
-            ("click", partial(model.decode, *arguments)),
+            ("encode", partial(recorded.model.encode, built.image)),
+            ("click", partial(recorded.model.decode, *arguments)),
         ):
             device_time[f"{kind}_device_ms"] = device_ms(call, device, seconds=scale.seconds / 5, inside=3)
     floors = network_floors(model, gflop, built.image, embedding, recorded.decode(embedding, clicked), ceilings)
@@ -134,7 +134,7 @@ def one_network(
         **device_time,
         **{f"{kind}_floor_ms": value for kind, value in floors.items()},
         **{f"{kind}_gflop": value for kind, value in gflop.items()},
-        "peak_mb": peak_mb(model, built, clicked, half),
+        "peak_mb": peak_mb(recorded.model, built, clicked, half),
         "new_allocations_in_20_clicks": allocations(lambda: recorded.decode(embedding, clicked), device),
         "name": name,
     }
