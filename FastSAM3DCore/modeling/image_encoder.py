@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from .attention import RelPosAttention3d
 from .config import ResidualRule, Sam3DConfig
-from .layers import ChannelNorm3d, Mlp
+from .layers import ChannelNorm3d, Mlp, patch_linear
 
 __all__ = ["Block", "ImageEncoder3d", "PatchEmbed3d"]
 
@@ -25,8 +26,13 @@ class PatchEmbed3d(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, D, H, W) -> (B, D/p, H/p, W/p, C)."""
-        tokens: Tensor = self.proj(image).movedim(1, -1)
-        return tokens
+        patch = self.proj.kernel_size[0]
+        batch, channels, *size = image.shape
+        d, h, w = (n // patch for n in size)
+        # (B, 1, d, p, h, p, w, p) -> (B, d, h, w, 1 * p^3): one matrix product. oneDNN's bfloat16 convolution with a
+        # kernel of 16 takes 530 ms on one Zen 4 core, the product 17 ms (in float32 both take 34 ms).
+        patches = image.reshape(batch, channels, d, patch, h, patch, w, patch).permute(0, 2, 4, 6, 1, 3, 5, 7)
+        return patch_linear(patches.flatten(4), self.proj)
 
 
 class Block(nn.Module):
@@ -89,7 +95,7 @@ class ImageEncoder3d(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, S, S, S) -> embedding (B, neck_dim, G, G, G)."""
-        *_, last = self.stages(image)
+        [last] = deque(self.stages(image), maxlen=1)  # the others' memory is used again at once
         embedding: Tensor = self.neck(last.movedim(-1, 1))
         return embedding
 

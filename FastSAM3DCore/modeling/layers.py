@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ChannelNorm3d", "Mlp", "MlpHead", "patch_linear", "unpatch_linear"]
+__all__ = ["ChannelNorm3d", "FullPrecisionConv3d", "Mlp", "MlpHead", "patch_linear", "unpatch_linear"]
 
 
 class ChannelNorm3d(nn.Module):
@@ -28,6 +28,18 @@ class ChannelNorm3d(nn.Module):
     def channels_last(self, x: Tensor) -> Tensor:
         """Normalise (..., C) over C."""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class FullPrecisionConv3d(nn.Conv3d):
+    """A convolution that computes in float32 whatever autocast says, and keeps its weights so.
+
+    For depthwise convolutions: they are bound by memory, and oneDNN's bfloat16 backward is 2.5 times slower.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.Conv3d`, float32 in and out."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 class Mlp(nn.Module):
@@ -82,5 +94,6 @@ def unpatch_linear(x: Tensor, conv: nn.ConvTranspose3d) -> Tensor:
     # (C_in, C_out, 2, 2, 2) -> (8 * C_out, C_in)
     weight = conv.weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
     voxels = conv.weight[0, 0].numel()
-    blocks = F.linear(x, weight).reshape(*x.shape[:-1], voxels, conv.out_channels)
-    return blocks if conv.bias is None else blocks + conv.bias
+    # Inside the product the bias is free; adding it to 4096 x 8 x 48 numbers afterwards was a tenth of a click.
+    bias = None if conv.bias is None else conv.bias.repeat(voxels)
+    return F.linear(x, weight, bias).reshape(*x.shape[:-1], voxels, conv.out_channels)

@@ -82,7 +82,7 @@ class MaskDecoder3d(nn.Module):
         conv1, norm, act1, conv2, act2 = cast(UpscalingLayers, tuple(self.output_upscaling))
         x = act1(norm.channels_last(unpatch_linear(image, conv1)))  # (B, G^3, 8, dim/4)
         x = act2(unpatch_linear(x, conv2))  # (B, G^3, 8, 8, dim/8)
-        logits = kernels @ x.flatten(1, 3).transpose(1, 2)  # (B, M, G^3 * 64)
+        logits = (x.flatten(1, 3) @ kernels.transpose(1, 2)).transpose(1, 2)  # (B, M, G^3 * 64), without turning x
         logits = logits.reshape(*logits.shape[:2], *(self.grid,) * 3, 2, 2, 2, 2, 2, 2)
         # (B, M, g0, g1, g2, o0, o1, o2, i0, i1, i2) -> (B, M, g0 o0 i0, g1 o1 i1, g2 o2 i2)
         logits = logits.permute(0, 1, 2, 5, 8, 3, 6, 9, 4, 7, 10)

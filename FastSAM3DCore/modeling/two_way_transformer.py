@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.dense_attention import attend
 from .layers import Mlp
 
 __all__ = ["CrossAttention", "TwoWayLayer", "TwoWayTransformer"]
@@ -32,7 +32,7 @@ class CrossAttention(nn.Module):
             proj(x).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
             for proj, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))
         )
-        out: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
         return out
 
 

@@ -19,7 +19,7 @@ from FastSAM3DCore.modeling.hires import (
     student_config,
     teacher_config,
 )
-from FastSAM3DCore.modeling.hires.hints import geodesic_distances
+from FastSAM3DCore.modeling.hires.hints import geodesic_distances, path_costs
 from FastSAM3DCore.modeling.hires.intensity import two_channels
 from FastSAM3DCore.modeling.hires.layers import depth_to_space, space_to_depth
 from FastSAM3DCore.modeling.interface import PromptableModel
@@ -178,10 +178,10 @@ def test_geodesic_distance_follows_the_path_around_a_wall():
     image[0, 0, :8, 4] = 1.0  # a wall with a gap at the bottom
     seeds = torch.zeros(1, 1, 1, 9, 9, dtype=torch.bool)
     seeds[0, 0, 0, 0, 0] = True
-    distance = geodesic_distances(image, seeds, edge_cost=100.0, rounds=4)[0, 0, 0]
+    distance = geodesic_distances(path_costs(image, edge_cost=100.0), seeds, rounds=4)[0, 0, 0]
     assert float(distance[0, 3]) == pytest.approx(3)
     assert float(distance[0, 8]) == pytest.approx(8 + 8 + 8)  # down, across, up
-    straight = geodesic_distances(torch.zeros_like(image), seeds, edge_cost=100.0)[0, 0, 0]
+    straight = geodesic_distances(path_costs(torch.zeros_like(image)), seeds)[0, 0, 0]
     assert float(straight[8, 8]) == pytest.approx(16)
 
 

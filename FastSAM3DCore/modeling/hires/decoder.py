@@ -9,8 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import HiresConfig
-from .hints import FLAGS, GEODESIC_MAPS, PROMPT_MAPS, SIMILARITY_MAPS, Prompts, draw_prompts
-from .layers import ResidualBlock, TrunkBlock, depth_to_space, no_autocast, space_to_depth, upsample
+from .hints import FLAGS, GEODESIC_MAPS, PROMPT_MAPS, SIMILARITY_MAPS, Prompts, crop_maps, draw_prompts
+from .layers import (
+    Conv3d,
+    ResidualBlock,
+    TrunkBlock,
+    channels_last,
+    depth_to_space,
+    no_autocast,
+    space_to_depth,
+    upsample,
+)
 
 __all__ = ["Candidates", "HiresDecoder"]
 
@@ -41,24 +50,24 @@ class HiresDecoder(nn.Module):
         c1, c2, c3 = config.decoder
         maps = PROMPT_MAPS + SIMILARITY_MAPS + GEODESIC_MAPS + 8  # 8: previous mask, 2x2x2 folded into channels
         self.sharpness = nn.Parameter(torch.tensor(1.0))
-        self.enter = nn.Conv3d(maps, c1, 3, padding=1)
+        self.enter = Conv3d(maps, c1, 3, padding=1)
         self.flags = nn.Linear(FLAGS, c1)
         self.block1 = ResidualBlock(c1)
-        self.down1 = nn.Conv3d(c1, c2, 2, 2)
-        self.lateral2 = nn.Conv3d(config.middle, c2, 1)
+        self.down1 = Conv3d(c1, c2, 2, 2)
+        self.lateral2 = Conv3d(config.middle, c2, 1)
         self.block2 = ResidualBlock(c2)
-        self.down2 = nn.Conv3d(c2, c3, 2, 2)
-        self.lateral3 = nn.Conv3d(config.width, c3, 1)
+        self.down2 = Conv3d(c2, c3, 2, 2)
+        self.lateral3 = Conv3d(config.width, c3, 1)
         heads = max(2, c3 // 32)
         self.mix = nn.ModuleList(TrunkBlock(c3, heads, True, config.window) for _ in range(config.decoder_blocks))
-        self.up2 = nn.Conv3d(c3, c2, 1)
+        self.up2 = Conv3d(c3, c2, 1)
         self.merge2 = ResidualBlock(c2)
-        self.up1 = nn.Conv3d(c2, c1, 1)
+        self.up1 = Conv3d(c2, c1, 1)
         self.merge1 = ResidualBlock(c1)
-        self.refine = nn.Conv3d(c1, 2 * c1, 3, padding=1)
-        self.single = nn.Conv3d(2 * c1, 8, 1)
-        self.multiple = nn.Conv3d(2 * c1, 24, 1)
-        self.auxiliary = nn.Conv3d(c1, 1, 1)
+        self.refine = Conv3d(c1, 2 * c1, 3, padding=1)
+        self.single = Conv3d(2 * c1, 8, 1)
+        self.multiple = Conv3d(2 * c1, 24, 1)
+        self.auxiliary = Conv3d(c1, 1, 1)
         self.pooled = nn.Linear(c3, 32)
         self.statistics = nn.Linear(_STATISTICS, 32)
         self.candidate = nn.Parameter(torch.zeros(4, 32))
@@ -66,6 +75,23 @@ class HiresDecoder(nn.Module):
         for bias in (self.single.bias, self.multiple.bias, self.auxiliary.bias):
             if bias is not None:
                 nn.init.constant_(bias, -2.0)  # most of a crop is background
+
+    def prepare(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What no prompt changes, worked out once per crop: an embedding for `forward`.
+
+        Args:
+            features: what the encoder returned.
+
+        Returns:
+            `features` and, beside them, "lateral2" at 1/4, "lateral3" at 1/8, "unit" and "costs" at 1/2 resolution.
+        """
+        ready = {
+            "fine": channels_last(features["fine"]),
+            "lateral2": self.lateral2(features["middle"]),
+            "lateral3": self.lateral3(features["coarse"]),
+        }
+        with no_autocast(features["click"]):
+            return {**features, **ready, **crop_maps(features["click"].float(), features["intensity"].float())}
 
     def forward(
         self,
@@ -82,13 +108,14 @@ class HiresDecoder(nn.Module):
         with no_autocast(intensity):
             prompts = Prompts.at_half(points, labels, boxes, shape)
             sharpness = 4 * F.softplus(self.sharpness)
-            hints = draw_prompts(prompts, embedding["click"].float(), intensity, sharpness)
+            hints = draw_prompts(prompts, embedding, sharpness)
             flags = torch.cat([_has_mask(mask_logits, points.shape[0], points.device), prompts.flags()], 1)
             previous = _previous(mask_logits, hints)
-        entered = self.enter(torch.cat([hints, previous], 1)) + self.flags(flags)[:, :, None, None, None]
+        maps = channels_last(torch.cat([hints, previous], 1))
+        entered = self.enter(maps) + self.flags(flags)[:, :, None, None, None]
         fine = self.block1(entered + embedding["fine"])
-        middle = self.block2(self.down1(F.relu(fine)) + self.lateral2(embedding["middle"]))
-        coarse = self.down2(F.relu(middle)) + self.lateral3(embedding["coarse"])
+        middle = self.block2(self.down1(F.relu(fine)) + embedding["lateral2"])
+        coarse = self.down2(F.relu(middle)) + embedding["lateral3"]
         for block in self.mix:
             coarse = block(coarse)
         middle = self.merge2(middle + upsample(self.up2(coarse)))

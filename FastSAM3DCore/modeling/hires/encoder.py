@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .config import HiresConfig
 from .intensity import two_channels
-from .layers import ResidualBlock, TrunkBlock, no_autocast, space_to_depth, upsample
+from .layers import Conv3d, ResidualBlock, TrunkBlock, channels_last, no_autocast, space_to_depth, upsample
 
 __all__ = ["HiresEncoder"]
 
@@ -26,29 +26,29 @@ class HiresEncoder(nn.Module):
         super().__init__()
         c1, c2, width = config.stem, config.middle, config.width
         self.features, self.embedding = config.decoder[0], config.embedding
-        self.stem = nn.Conv3d(16, c1, 3, padding=1)
+        self.stem = Conv3d(16, c1, 3, padding=1)
         self.block1 = ResidualBlock(c1)
         self.norm1 = nn.GroupNorm(c1, c1)
-        self.down1 = nn.Conv3d(c1, c2, 2, 2)
+        self.down1 = Conv3d(c1, c2, 2, 2)
         self.block2 = ResidualBlock(c2)
         self.norm2 = nn.GroupNorm(c2, c2)
-        self.down2 = nn.Conv3d(c2, width, 2, 2)
+        self.down2 = Conv3d(c2, width, 2, 2)
         self.trunk = nn.ModuleList(
             TrunkBlock(width, config.heads, index >= config.attention_from, config.window)
             for index in range(config.depth)
         )
-        self.lateral3 = nn.Conv3d(width, c2, 1)
+        self.lateral3 = Conv3d(width, c2, 1)
         self.merge2 = ResidualBlock(c2)
-        self.lateral2 = nn.Conv3d(c2, c1, 1)
+        self.lateral2 = Conv3d(c2, c1, 1)
         self.norm0 = nn.GroupNorm(c1, c1)
-        self.merge1 = nn.Conv3d(c1, config.decoder[0] + config.embedding, 3, padding=1)
+        self.merge1 = Conv3d(c1, config.decoder[0] + config.embedding, 3, padding=1)
 
     def stem_features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Intensities at 1/2 (B, 2, ...) and the features entering the trunk at 1/2, 1/4 and 1/8."""
         with no_autocast(image):
             channels = two_channels(image)
             half = F.avg_pool3d(channels, 2)
-        fine = self.block1(self.stem(space_to_depth(channels)))
+        fine = self.block1(self.stem(channels_last(space_to_depth(channels))))
         middle = self.block2(self.down1(F.relu(self.norm1(fine))))
         return half, fine, middle, self.down2(F.relu(self.norm2(middle)))
 

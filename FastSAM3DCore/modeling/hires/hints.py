@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["FLAGS", "GEODESIC_MAPS", "PROMPT_MAPS", "SIMILARITY_MAPS", "Prompts", "draw_prompts"]
+__all__ = [
+    "FLAGS",
+    "GEODESIC_MAPS",
+    "PROMPT_MAPS",
+    "SIMILARITY_MAPS",
+    "Prompts",
+    "crop_maps",
+    "draw_prompts",
+    "geodesic_distances",
+    "path_costs",
+]
 
 PROMPT_MAPS = 3  # positive balls, negative balls, filled box
 SIMILARITY_MAPS = 10
@@ -63,19 +73,37 @@ class Prompts:
         return torch.stack([self.has_box, self.positive.any(1), self.negative.any(1)], 1).float()
 
 
-def draw_prompts(prompts: Prompts, embedding: Tensor, intensity: Tensor, sharpness: Tensor) -> Tensor:
+def crop_maps(click: Tensor, intensity: Tensor) -> dict[str, Tensor]:
+    """What the hints of every prompt start from, all float32.
+
+    Args:
+        click: (B, E, D, H, W) learned click embedding.
+        intensity: (B, 2, D, H, W) min-max and equalised intensities.
+
+    Returns:
+        "unit", the embedding as centred unit vectors, and "costs" for `geodesic_distances`.
+    """
+    # Centred: free vectors drifted along one direction until every similarity was zero and learning stopped.
+    centred = click - click.mean((2, 3, 4), keepdim=True)
+    # A vector norm over a strided axis takes 4 ms on one Zen 4 core, the sum of squares 0.1 ms.
+    unit = centred * centred.square().sum(1, keepdim=True).clamp(min=1e-6).rsqrt()
+    smooth = F.avg_pool3d(intensity[:, 1:], 3, 1, 1, count_include_pad=False)[:, 0]
+    return {"unit": unit, "costs": path_costs(smooth)}
+
+
+def draw_prompts(prompts: Prompts, crop: dict[str, Tensor], sharpness: Tensor) -> Tensor:
     """All hint maps, float32.
 
     Args:
         prompts: of B targets.
-        embedding: (B, E, D, H, W) learned click embedding.
-        intensity: (B, 2, D, H, W) min-max and equalised intensities.
+        crop: "intensity" (B, 2, D, H, W), and what `crop_maps` made of it.
         sharpness: scalar, how fast similarity falls with the angle between embeddings; above zero.
 
     Returns:
         (B, PROMPT_MAPS + SIMILARITY_MAPS + GEODESIC_MAPS, D, H, W).
     """
-    shape = embedding.shape[2:]
+    unit, intensity = crop["unit"].float(), crop["intensity"].float()
+    shape = unit.shape[2:]
     balls, near, seeds = [], [], []
     for chosen in (prompts.positive, prompts.negative):
         balls.append(_gaussians(prompts.centres, chosen, shape, _BALL))
@@ -83,37 +111,67 @@ def draw_prompts(prompts: Prompts, embedding: Tensor, intensity: Tensor, sharpne
         seeds.append(_cubes(prompts.centres, chosen, shape))
     box = torch.einsum("bi,bj,bk->bijk", *prompts.box)
     maps = [*balls, box]
-    maps += _similarities(prompts, embedding, intensity, sharpness, near)
-    maps += _geodesics(intensity, seeds[0], seeds[1], box, prompts.has_box)
+    maps += _similarities(prompts, unit, intensity, sharpness, near)
+    maps += _geodesics(crop["costs"].float(), seeds[0], seeds[1], box, prompts.has_box)
     return torch.stack(maps, 1)
 
 
-def geodesic_distances(intensity: Tensor, seeds: Tensor, edge_cost: float = _EDGE_COST, rounds: int = 2) -> Tensor:
+def path_costs(intensity: Tensor, edge_cost: float = _EDGE_COST) -> Tensor:
+    """What a walk from the first cell to each cell costs along each axis.
+
+    Args:
+        intensity: (B, D, H, W).
+        edge_cost: steps added per unit of intensity difference.
+
+    Returns:
+        (B, 3, D, H, W): one cumulative cost per axis, in voxels plus weighted intensity steps.
+    """
+    costs = []
+    for axis in (1, 2, 3):
+        step = 1 + edge_cost * intensity.diff(dim=axis).abs()
+        costs.append(F.pad(step.cumsum(axis), (0, 0) * (3 - axis) + (1, 0)))
+    return torch.stack(costs, 1)
+
+
+def geodesic_distances(costs: Tensor, seeds: Tensor, rounds: int = 2) -> Tensor:
     """Approximate geodesic distance by axis sweeps, each one vectorised.
 
     Along an axis with cumulative cost C the best path from any earlier voxel is C[k] + min_{j<=k}(d[j] - C[j]), a
     running minimum; six of them make a round (raster-sweep idea of Criminisi et al., ECCV 2008).
 
     Args:
-        intensity: (B, D, H, W).
+        costs: (B, 3, D, H, W) from `path_costs`.
         seeds: (B, M, D, H, W) bool.
-        edge_cost: steps added per unit of intensity difference.
         rounds: sweeps over all axes and directions.
 
     Returns:
-        (B, M, D, H, W) in voxels plus weighted intensity steps; 1e4 where no seed exists.
+        (B, M, D, H, W) in the units of the costs; 1e4 where no seed exists.
     """
     distance = torch.where(seeds, 0.0, _FAR)
-    costs = []
-    for axis in (2, 3, 4):
-        step = 1 + edge_cost * intensity[:, None].diff(dim=axis).abs()
-        costs.append(F.pad(step.cumsum(axis), (0, 0) * (4 - axis) + (1, 0)))
     for _ in range(rounds):
-        for axis, cost in zip((2, 3, 4), costs, strict=True):
-            forward = (distance - cost).cummin(axis).values + cost
-            backward = (distance + cost).flip(axis).cummin(axis).values.flip(axis) - cost
+        for axis in (2, 3, 4):
+            cost = costs[:, axis - 2, None]
+            forward = _running_minimum(distance - cost, axis) + cost
+            backward = _running_minimum(distance + cost, axis, backward=True) - cost
             distance = torch.minimum(forward, backward)
     return distance.clamp(0, _FAR)
+
+
+def _running_minimum(x: Tensor, axis: int, backward: bool = False) -> Tensor:
+    """Minimum of every cell and those before it (after it, if backward); changes `x` on the CPU.
+
+    There it doubles the reach until it covers the axis: `cummin`, which also tracks where each minimum was, takes
+    0.25 to 0.55 ms for three maps of 32^3 on one Zen 4 core, this 0.11 to 0.19.
+    """
+    if x.device.type != "cpu":
+        return x.flip(axis).cummin(axis).values.flip(axis) if backward else x.cummin(axis).values
+    length, reach = x.shape[axis], 1
+    while reach < length:
+        low, high = x.narrow(axis, 0, length - reach), x.narrow(axis, reach, length - reach)
+        target = low if backward else high
+        target.copy_(torch.minimum(low, high))
+        reach *= 2
+    return x
 
 
 def _occupancy(lower: Tensor, upper: Tensor, length: int) -> Tensor:
@@ -145,14 +203,12 @@ def _cubes(centres: Tensor, chosen: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _similarities(
-    prompts: Prompts, embedding: Tensor, intensity: Tensor, sharpness: Tensor, near: list[Tensor]
+    prompts: Prompts, unit: Tensor, intensity: Tensor, sharpness: Tensor, near: list[Tensor]
 ) -> list[Tensor]:
-    shape = embedding.shape[2:]
+    shape = unit.shape[2:]
     cells = prompts.centres.round().long()
     index = (cells[..., 0] * shape[1] + cells[..., 1]) * shape[2] + cells[..., 2]  # (B, P)
-    # Centred unit vectors: free ones drifted along one direction until every similarity was zero and learning stopped.
-    centred = embedding - embedding.mean((2, 3, 4), keepdim=True)
-    flat, values = F.normalize(centred, dim=1, eps=1e-3).flatten(2), intensity.flatten(2)
+    flat, values = unit.flatten(2), intensity.flatten(2)
     clicked = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)  # (B, P, E)
     reference = values.gather(2, index[:, None].expand(-1, 2, -1))  # (B, 2, P)
     apart = (1 - torch.bmm(clicked, flat)).clamp(min=0)  # (B, P, V), 0 alike .. 2 opposite
@@ -174,9 +230,8 @@ def _smallest(distances: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _geodesics(intensity: Tensor, positive: Tensor, negative: Tensor, box: Tensor, has_box: Tensor) -> list[Tensor]:
+def _geodesics(costs: Tensor, positive: Tensor, negative: Tensor, box: Tensor, has_box: Tensor) -> list[Tensor]:
     """Nearness to positives, to negatives, to negatives or the border, and two soft comparisons."""
-    smooth = F.avg_pool3d(intensity[:, 1:], 3, 1, 1, count_include_pad=False)[:, 0]
     border = negative.clone()
     for axis in (1, 2, 3):
         border.select(axis, 0).fill_(True)
@@ -184,7 +239,7 @@ def _geodesics(intensity: Tensor, positive: Tensor, negative: Tensor, box: Tenso
     # A box says that everything outside it is background.
     border |= has_box[:, None, None, None] & (box == 0)
     border &= ~positive
-    distance = geodesic_distances(smooth, torch.stack([positive, negative, border], 1))
+    distance = geodesic_distances(costs, torch.stack([positive, negative, border], 1))
     to_positive, to_negative, to_border = distance.unbind(1)
     lead = (to_border - to_positive).clamp(-100, 100)
     nearness = [torch.exp(-d / 10) for d in (to_positive, to_negative, to_border)]

@@ -8,8 +8,53 @@ from torch import Tensor, nn
 
 from ...kernels.dispatch import sparse_attention_3d
 from ...kernels.sparse_attention import dense_attention_3d
+from ..layers import FullPrecisionConv3d
 
-__all__ = ["ResidualBlock", "TrunkBlock", "depth_to_space", "space_to_depth", "upsample"]
+__all__ = [
+    "Conv3d",
+    "ResidualBlock",
+    "TrunkBlock",
+    "channels_last",
+    "depth_to_space",
+    "no_autocast",
+    "space_to_depth",
+    "upsample",
+]
+
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+class Conv3d(nn.Conv3d):
+    """A convolution that goes through oneDNN on the CPU whatever its size.
+
+    In float32 torch leaves batches of one with B C D H <= 20480 to its own loops, as if the last axis were not there:
+    16 -> 16 channels at 32^3 take 28 ms on one Zen 4 core, with oneDNN 5 ms.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.Conv3d`."""
+        single = x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
+        if single and HAS_ONEDNN and x.device.type == "cpu" and isinstance(self.padding, tuple):
+            return torch.mkldnn_convolution(
+                x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+            )
+        return super().forward(x)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same numbers; on the CPU the channels of a voxel lie next to each other, and later layers keep that order.
+
+    On one Zen 4 core, bfloat16, 32^3: convolutions take 15-30 % less time, those with kernels of one a fifth, and
+    upsampling a tenth. On GPUs upsampling and normalisation would turn the maps back, so they are left alone.
+    """
+    if x.device.type != "cpu":
+        return x
+    if torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))  # what the next convolution computes in: half the bytes to turn
+    if x.shape[0] > 1:
+        return x.contiguous(memory_format=torch.channels_last_3d)
+    # (1, C, D, H, W) -> (V, C): a plain transposition, for which torch has a routine twice as fast.
+    return x[0].flatten(1).t().contiguous().reshape(1, *x.shape[2:], x.shape[1]).movedim(-1, 1)
 
 
 def space_to_depth(x: Tensor) -> Tensor:
@@ -36,9 +81,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.first = Conv3d(channels, channels, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(max(1, channels // 8), channels)
-        self.second = nn.Conv3d(channels, channels, 3, padding=1)
+        self.second = Conv3d(channels, channels, 3, padding=1)
         for parameter in self.second.parameters():
             nn.init.zeros_(parameter)
 
@@ -61,7 +106,7 @@ class TrunkBlock(nn.Module):
     def __init__(self, width: int, heads: int, attention: bool = True, window: int = 0) -> None:
         super().__init__()
         self.heads, self.window, self.attention = heads, window, attention
-        self.position = nn.Conv3d(width, width, 3, padding=1, groups=width)
+        self.position = FullPrecisionConv3d(width, width, 3, padding=1, groups=width)
         if attention:
             self.norm1 = nn.LayerNorm(width)
             self.qkv = nn.Linear(width, 3 * width)
@@ -72,16 +117,14 @@ class TrunkBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, d, h, w) -> the same shape."""
-        with no_autocast(x):
-            # float32: oneDNN's bfloat16 depthwise backward is 2.5 times slower
-            x = x.float()
-            x = x + self.position(x)
+        x = x.float()
+        x = x + self.position(x)
         b, c, d, h, w = x.shape
-        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        tokens = x.movedim(1, -1).reshape(b, d * h * w, c)
         if self.attention:
             tokens = tokens + self.out(self._attend(self.norm1(tokens), (d, h, w)))
         tokens = tokens + self.contract(F.gelu(self.expand(self.norm2(tokens))))
-        out: Tensor = tokens.transpose(1, 2).reshape(b, c, d, h, w)
+        out: Tensor = tokens.reshape(b, d, h, w, c).movedim(-1, 1)  # channels last, without copying
         return out
 
     def _attend(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:

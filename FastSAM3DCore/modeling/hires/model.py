@@ -54,8 +54,7 @@ class HiresModel(nn.Module):
         """
         if image.ndim != 5 or image.shape[1] != 1 or any(n % _MULTIPLE or n == 0 for n in image.shape[2:]):
             raise PromptError(f"crops must be (B, 1, D, H, W) with sides multiples of {_MULTIPLE}, not {image.shape}")
-        features: dict[str, Tensor] = self.encoder(image)
-        return features
+        return self.decoder.prepare(self.encoder(image))
 
     def decode(
         self,
