@@ -52,8 +52,9 @@ def app(front: Running, browser: Browser, phantom: Phantom) -> Iterator[AppPage]
 
 
 @pytest.fixture
-def fresh(app: AppPage) -> AppPage:
-    """The shared page with one empty segment, all views, and no message."""
+def fresh(app: AppPage) -> Iterator[AppPage]:
+    """The shared page with one empty segment, all views, and no message; afterwards, no error and no request to
+    anybody else may have been seen."""
     for entry in list(app.state("segments"))[1:]:
         app.page.evaluate("id => window.trame.trigger('segment', ['remove', id])", entry["id"])
     if app.state("can_reset"):
@@ -64,7 +65,8 @@ def fresh(app: AppPage) -> AppPage:
         app.wait_answer(before)
     app.problems.clear()
     app.tool("positive")
-    return app
+    yield app
+    assert app.problems == []
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-__all__ = ["ARGUMENTS", "AppPage", "chromium_path", "open_browser"]
+__all__ = ["ARGUMENTS", "VIEWPORT", "AppPage", "chromium_path", "open_browser"]
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -226,11 +226,11 @@ class AppPage:
         waiting.value.save_as(target)
         return target
 
-    def upload(self, path: Path) -> None:
-        """Choose a file in the open menu."""
+    def upload(self, path: Path, what: str = "file") -> None:
+        """Choose a file, or a folder, in the open menu."""
         self.page.click("#open")
         with self.page.expect_file_chooser() as waiting:
-            self.page.click("#open-file")
+            self.page.click(f"#open-{what}")
         waiting.value.set_files(str(path))
 
     def drop(self, path: Path) -> None:

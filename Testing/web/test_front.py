@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from playwright.sync_api import Browser
 
 from FastSAM3DWeb.config import WorkerConfig
 from FastSAM3DWeb.front.guard import is_loopback, same_host
@@ -71,6 +72,19 @@ def test_with_the_token_the_browser_gets_a_process_of_its_own(guarded: Running) 
     assert launched["sessionURL"] == "ws://USE_HOST/ws"
     cookies = {c.name: c for c in first.cookies}
     assert all(c.has_nonstandard_attr("HttpOnly") for c in cookies.values())
+
+
+def test_in_a_browser_the_token_is_asked_for_and_opens_the_app(guarded: Running, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(guarded.url)
+    assert "asks for a token" in page.inner_text("main")
+    page.fill("input[name=token]", "not the token")
+    page.click("button")
+    page.wait_for_selector("text=That token is not right")
+    page.fill("input[name=token]", TOKEN)
+    page.click("button")
+    page.wait_for_selector("text=Starting your session")
+    page.close()
 
 
 def test_a_worker_refuses_whoever_is_not_the_front(guarded: Running) -> None:

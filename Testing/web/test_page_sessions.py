@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,16 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from playwright.sync_api import Browser
+from vtk import vtkMatrix4x4
+from vtk.util.numpy_support import vtk_to_numpy
 
 from FastSAM3DCore.prompts import prompts_from_json
+from FastSAM3DCore.types import Volume
+from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DWeb.config import WorkerConfig
+from Testing.mrml.scene import HeadlessScene
 from Testing.web.driver import AppPage
+from Testing.web.fake_engine import PageSession
 from Testing.web.phantom import Phantom, make_phantom
 from Testing.web.running import FAKE, Running, running_front
 
@@ -58,36 +65,49 @@ def test_the_segmentation_file_reads_back_in_real_mrml(fresh: AppPage, phantom: 
     assert segment.GetName() == "Left kidney"
     assert np.allclose(segment.GetColor(), (0.31, 0.75, 0.68), atol=0.01)
     image = segment.GetRepresentation("Binary labelmap")
-    box = [0.0] * 6
-    image.GetBounds(box)
-    found = np.array(np.nonzero(labels)[::-1]).mean(axis=1)
-    world = phantom.affine[:3, :3] @ found + phantom.affine[:3, 3]
-    assert np.allclose(np.reshape(box, (3, 2)).mean(axis=1), world, atol=1.6)
-    assert int(labels.sum()) == int((slicer_array(image) == segment.GetLabelValue()).sum())
+    own = numpy_of(image) == segment.GetLabelValue()
+    assert int(labels.sum()) == int(own.sum())
+    to_world = vtkMatrix4x4()
+    image.GetImageToWorldMatrix(to_world)
+    middle = np.argwhere(own)[:, ::-1].mean(axis=0) + np.array(image.GetExtent()[::2])
+    expected = phantom.affine @ [*np.argwhere(labels)[:, ::-1].mean(axis=0), 1.0]
+    assert np.allclose(to_world.MultiplyPoint((*middle, 1.0)), expected, atol=1e-3)
 
 
-def slicer_array(image) -> np.ndarray:
-    from vtk.util.numpy_support import vtk_to_numpy
+def numpy_of(image) -> np.ndarray:
+    """An image's voxels, [k, j, i]."""
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
-    return vtk_to_numpy(image.GetPointData().GetScalars())
 
-
-def test_the_prompt_log_reads_back(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+def test_the_prompt_log_reads_back_and_makes_the_same_mask(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.click("Red", phantom.balls[0].center_ras)
+    fresh.tool("scribble")
+    fresh.stroke("Green", [phantom.balls[1].center_ras, np.add(phantom.balls[1].center_ras, (12, 0, 0))])
     log = prompts_from_json(fresh.download("prompts", out).read_text())
     where = phantom.affine[:3, :3] @ np.array(log[0].point_ijk) + phantom.affine[:3, 3]
     assert np.allclose(where, phantom.balls[0].center_ras, atol=1.0)
+    session = PageSession()
+    session.set_image(Volume(phantom.array_kji, phantom.affine))
+    session.replay(log)
+    assert np.array_equal(session.mask() == 1, voxels(fresh.download("nii", out)) == 1)
 
 
-def test_the_whole_scene_is_a_zip_with_scan_and_segments(fresh: AppPage, phantom: Phantom, out: Path) -> None:
-    import zipfile
-
+def test_the_whole_scene_opens_in_real_mrml(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.click("Red", phantom.balls[0].center_ras)
-    with zipfile.ZipFile(fresh.download("mrb", out)) as archive:
-        names = archive.namelist()
-    assert any(name.endswith(".mrml") for name in names)
-    assert any(name.endswith(".seg.nrrd") for name in names)
-    assert any("phantom" in name and name.endswith(".nrrd") for name in names)
+    headless = HeadlessScene()
+    assert headless.scene.ReadFromMRB(str(fresh.download("mrb", out)))
+    (scan,) = headless.scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
+    assert scan.GetName() == "phantom"
+    assert np.array_equal(numpy_of(scan.GetImageData()), phantom.array_kji)
+    (node,) = headless.scene.GetNodesByClass("vtkMRMLSegmentationNode")
+    (segment_id,) = node.GetSegmentation().GetSegmentIDs()
+    image = slicer.vtkOrientedImageData()
+    assert node.GetBinaryLabelmapRepresentation(segment_id, image)
+    assert int(numpy_of(image).sum()) == int((voxels(fresh.download("nii", out)) == 1).sum())
+    logic = SegmentationLogic(headless.scene, PageSession())
+    logic.setVolume(scan)
+    logic.setSegment(node, segment_id)
+    assert [prompt.kind for prompt in logic.prompts] == ["point"]
 
 
 def test_a_reload_goes_on_where_it_was(fresh: AppPage, phantom: Phantom, out: Path) -> None:
@@ -204,9 +224,7 @@ def test_scans_come_in_by_menu_and_by_drop_and_bad_ones_are_refused(own: AppPage
     assert own.problems == [p for p in own.problems if "422" in p or "f3d/upload" in p]
 
 
-def test_a_dicom_series_comes_in_as_a_zip(own: AppPage, tmp_path: Path) -> None:
-    import zipfile
-
+def test_a_dicom_series_comes_in_as_a_zip_and_as_a_folder(own: AppPage, tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(np.random.default_rng(3).integers(0, 900, (12, 40, 40)).astype(np.int16))
     archive = tmp_path / "series.zip"
     with zipfile.ZipFile(archive, "w") as target:
@@ -214,6 +232,12 @@ def test_a_dicom_series_comes_in_as_a_zip(own: AppPage, tmp_path: Path) -> None:
             target.write(name, f"study/im{n}.dcm")
     own.upload(archive)
     own.page.wait_for_function("() => window.trame.state.get('scan_detail').startsWith('40 × 40 × 12')")
+    folder = tmp_path / "ward 7"
+    folder.mkdir()
+    write_series(image[:, :, :9], folder)
+    (folder / "DICOMDIR").write_bytes(b"an index that nobody needs")
+    own.upload(folder, "folder")
+    own.page.wait_for_function("() => window.trame.state.get('scan_detail').startsWith('40 × 40 × 9')")
 
 
 def write_series(image: sitk.Image, folder: Path) -> list[Path]:

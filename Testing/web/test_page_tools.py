@@ -224,6 +224,45 @@ def test_slice_mode_changes_only_the_slice_in_view(fresh: AppPage, phantom: Phan
     fresh.page.wait_for_function("() => !window.trame.state.get('slice_mode')")
 
 
+def test_in_slice_mode_fill_takes_what_the_model_proposes_there(fresh: AppPage, phantom: Phantom, out: Path) -> None:
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.page.click("#slice-mode")
+    fresh.click("Red", center)
+    fresh.show_slice("Red", np.add(center, (0, 0, 6)))
+    before = fresh.answers()
+    fresh.key("f")
+    fresh.wait_answer(before)
+    mask = label_map(fresh, out) == 1
+    assert [int(k) for k in np.unique(np.argwhere(mask)[:, 0])] == [44, 48]
+    assert dice(mask[48], phantom.label(0)[48]) > 0.9
+    fresh.page.click("#slice-mode")
+    fresh.page.wait_for_function("() => !window.trame.state.get('slice_mode')")
+
+
+def test_other_segments_are_kept_overwritten_or_overlapped_as_chosen(
+    fresh: AppPage, phantom: Phantom, out: Path
+) -> None:
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.click("Red", center)
+    first = label_map(fresh, out) == 1
+    fresh.key("e")
+    fresh.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
+    overlap = fresh.page.get_by_label("What happens to other segments")
+    overlap.select_option("keep")
+    fresh.page.wait_for_function("() => window.trame.state.get('overlap') === 'keep'")
+    fresh.click("Red", np.add(center, (-12, 0, 0)))
+    labels = label_map(fresh, out)
+    assert np.array_equal(labels == 1, first)
+    assert (labels == 2).any()
+    fresh.action("undo")
+    overlap.select_option("overwrite")
+    fresh.page.wait_for_function("() => window.trame.state.get('overlap') === 'overwrite'")
+    fresh.click("Red", np.add(center, (-12, 0, 0)))
+    labels = label_map(fresh, out)
+    assert (first & (labels == 2)).any()
+    assert (labels == 1).sum() < first.sum()
+
+
 def test_the_uncertainty_is_shown_over_the_slices_and_found(fresh: AppPage, phantom: Phantom) -> None:
     fresh.click("Red", phantom.balls[0].center_ras)
     plain = fresh.picture("Red").astype(int)
@@ -232,8 +271,18 @@ def test_the_uncertainty_is_shown_over_the_slices_and_found(fresh: AppPage, phan
     doubtful = fresh.picture("Red").astype(int)
     warm = (doubtful[..., 0] - doubtful[..., 2] > 40) & (plain[..., 0] - plain[..., 2] < 20)
     assert warm.sum() > 500
-    fresh.page.click("#uncertain")
-    fresh.wait_status("least sure")
     fresh.page.click("#overlay")
     fresh.page.wait_for_function("() => !window.trame.state.get('overlay')")
-    assert (np.abs(fresh.picture("ThreeD").astype(int)).sum()) > 0
+    assert np.abs(fresh.picture("Red").astype(int) - plain).mean() < 1
+
+
+def test_the_jump_leads_into_the_doubtful_part(fresh: AppPage, phantom: Phantom) -> None:
+    ball = phantom.balls[0]
+    fresh.click("Red", ball.center_ras)
+    fresh.show_slice("Red", np.add(ball.center_ras, (0, 0, -45)))
+    fresh.key("u")
+    fresh.wait_status("least sure")
+    fresh.page.wait_for_function(
+        "([z, r]) => Math.abs(window.trame.state.get('slice_Red').value - z) < r",
+        arg=[ball.center_ras[2], ball.radius],
+    )

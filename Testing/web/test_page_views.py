@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from FastSAM3DWeb.tools import ACTIONS, TOOLS
-from Testing.web.driver import AppPage
+from Testing.web.driver import VIEWPORT, AppPage
 from Testing.web.phantom import Phantom
 
 
@@ -170,3 +171,112 @@ def test_the_time_until_the_answer_is_seen_is_shown(fresh: AppPage, phantom: Pha
     fresh.page.wait_for_selector("#last-click")
     assert 0 < fresh.state("click_ms") < 20_000
     assert "engine" in fresh.page.get_attribute("#last-click", "title")
+
+
+def test_the_opacity_slider_fades_the_segments(fresh: AppPage, phantom: Phantom) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    slider = fresh.page.get_by_label("Segment opacity")
+    shown = fresh.tinted("Red")
+    slider.fill("0")
+    fresh.page.wait_for_function("() => window.trame.state.get('opacity') === 0")
+    assert fresh.tinted("Red") < shown / 4
+    slider.fill("0.45")
+    fresh.page.wait_for_function("() => window.trame.state.get('opacity') === 0.45")
+    assert abs(fresh.tinted("Red") - shown) < 0.1 * shown
+
+
+def test_segments_are_chosen_and_deleted_but_never_while_locked(fresh: AppPage) -> None:
+    fresh.page.click("#add-segment")
+    rows = fresh.page.locator(".f3d-segments li")
+    fresh.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
+    second = fresh.state("active_segment")
+    rows.nth(0).click()
+    fresh.page.wait_for_function("id => window.trame.state.get('active_segment') !== id", arg=second)
+    fresh.wait_status("Working on Segment 1")
+    rows.nth(1).locator("button[title^=Lock]").click()
+    fresh.page.wait_for_function("() => window.trame.state.get('segments')[1].locked")
+    rows.nth(1).locator("button[title=Delete]").click()
+    fresh.wait_status("is locked; unlock it")
+    rows.nth(1).locator("button[title=Unlock]").click()
+    fresh.page.wait_for_function("() => !window.trame.state.get('segments')[1].locked")
+    rows.nth(1).locator("button[title=Delete]").click()
+    fresh.page.wait_for_function("() => window.trame.state.get('segments').length === 1")
+
+
+def test_the_3d_view_turns_and_the_crosshair_can_be_hidden(fresh: AppPage, phantom: Phantom) -> None:
+    fresh.tool("box")
+    center = np.array(phantom.balls[0].center_ras)
+    fresh.stroke("Red", [np.add(center, (24, 9, 0)), center - [24, 9, 0]])
+    fresh.page.wait_for_function("() => window.trame.state.get('has_surface')")
+    before = fresh.picture("ThreeD").astype(int)
+    box = fresh.view_box("ThreeD")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    fresh.page.mouse.move(x, y)
+    fresh.page.wait_for_timeout(150)
+    fresh.page.mouse.down()
+    fresh.page.mouse.move(x + 120, y + 30, steps=6)
+    fresh.page.mouse.up()
+    assert np.abs(fresh.picture("ThreeD").astype(int) - before).mean() > 1
+    with_lines = fresh.picture("Red").astype(int)
+    fresh.page.click("text=Shown")
+    fresh.page.wait_for_function("() => !window.trame.state.get('crosshair')")
+    assert (np.abs(fresh.picture("Red").astype(int) - with_lines).max(axis=2) > 40).sum() > 300
+    fresh.page.click("text=Hidden")
+    fresh.page.wait_for_function("() => window.trame.state.get('crosshair')")
+
+
+NAMELESS = """() => [...document.querySelectorAll('button, input, select, [role=listbox]')].filter(e =>
+  !(e.textContent.trim() || e.title || e.getAttribute('aria-label') || e.closest('label')?.innerText.trim()
+    || e.closest('label')?.title)).map(e => e.outerHTML)"""
+
+# Text that is wider than its place, and parts of the frame that reach out of the window.
+CUT_OFF = """() => {
+  const out = [];
+  for (const e of document.querySelectorAll('.f3d-app *')) {
+    const style = getComputedStyle(e), box = e.getBoundingClientRect();
+    if (!box.width || e.closest('svg, .remote-controlled-area')) continue;
+    if (box.right > innerWidth + 1 || box.bottom > innerHeight + 1) out.push(`outside the window: ${e.className}`);
+    const text = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (text && style.overflow !== 'visible' && e.scrollWidth > e.clientWidth + 1) out.push(`cut off: ${e.innerText}`);
+  }
+  return out;
+}"""
+
+# Contrast of each piece of text with the nearest background that is not transparent (WCAG 2.1).
+FAINT = """() => {
+  const light = c => c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, n) => sum + v * [.2126, .7152, .0722][n], 0);
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const out = [];
+  for (const e of document.querySelectorAll('.f3d-top *, .f3d-panel *, .f3d-status *')) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || e.closest(':disabled, option')) continue;
+    let under = e;
+    while (under && (rgb(getComputedStyle(under).backgroundColor)[3] ?? 1) < 1) under = under.parentElement;
+    const [a, b] = [light(rgb(getComputedStyle(e).color).slice(0, 3)),
+                    light(rgb(getComputedStyle(under ?? document.body).backgroundColor).slice(0, 3))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) out.push(`${ratio.toFixed(1)}: ${e.innerText}`);
+  }
+  return out;
+}"""
+
+
+def test_every_control_has_a_name_and_text_stands_out(fresh: AppPage, phantom: Phantom) -> None:
+    fresh.click("Red", phantom.balls[0].center_ras)
+    assert fresh.page.evaluate(NAMELESS) == []
+    assert fresh.page.evaluate(FAINT) == []
+
+
+@pytest.mark.parametrize(("width", "height", "text_px"), [(1280, 720, 13), (1920, 1080, 15), (3840, 2160, 27)])
+def test_the_page_fits_laptops_and_4k_screens(fresh: AppPage, width: int, height: int, text_px: int) -> None:
+    try:
+        fresh.page.set_viewport_size({"width": width, "height": height})
+        fresh.page.wait_for_timeout(300)
+        size = fresh.page.evaluate("() => parseFloat(getComputedStyle(document.querySelector('.f3d-row')).fontSize)")
+        assert size >= text_px
+        assert fresh.page.evaluate(CUT_OFF) == []
+        assert fresh.view_box("Red")["width"] > 0.3 * width
+    finally:
+        fresh.page.set_viewport_size(VIEWPORT)
+        fresh.page.wait_for_timeout(500)
+        fresh.key("r")

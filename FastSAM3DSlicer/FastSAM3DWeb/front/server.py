@@ -31,7 +31,8 @@ REFUSAL_DELAY = 0.5
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # Not "no-referrer": with it, browsers send forms with "Origin: null", which is refused as foreign.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
@@ -67,7 +68,7 @@ class Front:
         self._client = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10), auto_decompress=True
         )
-        app = web.Application(middlewares=[self._check], client_max_size=0)
+        app = web.Application(middlewares=[self._secure, self._check], client_max_size=0)
         app.router.add_get("/", self._page)
         app.router.add_post("/f3d/token", self._take_token)
         app.router.add_get("/f3d/ready", self._ready)
@@ -101,6 +102,14 @@ class Front:
         return f"f3d_session_{self.port}"
 
     @web.middleware
+    async def _secure(self, request: web.Request, handler) -> web.StreamResponse:
+        """Security headers on everything the front answers itself."""
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(SECURITY_HEADERS)
+        return response
+
+    @web.middleware
     async def _check(self, request: web.Request, handler) -> web.StreamResponse:
         origin = request.headers.get("Origin")
         if not same_host(request.headers.get("Host", ""), origin, loopback_only=self._loopback):
@@ -118,10 +127,7 @@ class Front:
                 if request.path == "/":
                     return token_page(wrong=given is not None, status=401)
                 return web.Response(status=401, text="A token is needed; open the page first.\n")
-        response = await handler(request)
-        if not response.prepared:
-            response.headers.update(SECURITY_HEADERS)
-        return response
+        return await handler(request)
 
     def _set_cookie(self, request: web.Request, response: web.StreamResponse, name: str, value: str) -> None:
         response.set_cookie(
