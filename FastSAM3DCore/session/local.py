@@ -25,11 +25,12 @@ from ..prompts import (
     as_ijk_list,
 )
 from ..types import MaskUpdate, ModelIdentity, Volume, VoxelBox
+from .acceptance import Proposal, restrict
 from .checks import check_prompt, check_voxels, inside_box, inside_scan
 from .grid import STEPS_PER_LOGIT, Delta, LogitGrid
 from .history import History, Step
 from .painting import Painter
-from .proposals import Proposal, Proposer
+from .proposals import Proposer
 from .refine import refinement_frames
 from .shapes import flat_axis, polygon_mask
 
@@ -88,11 +89,13 @@ class LocalSession:
         self.engine.cancel()
 
     def prefetch(self, point_ijk: Sequence[float]) -> None:
-        """Embed the crops that a first click at this voxel would need, so that the click itself is quick."""
+        """Embed the crops that a click at this voxel would need, so that the click itself is quick."""
         point = as_ijk(point_ijk)
         if self.grid.box.contains(point):
             self.engine.begin()
-            for frame in self._proposer.first_frames(self.engine.axes.from_ijk(point)):
+            fresh = self.grid.foreground_box().is_empty
+            focus = self._proposer.focus(PointPrompt(self._next_id, point, True))
+            for frame in self._proposer.frames(focus, self._frame, fresh):
                 self.engine.embed(frame)
 
     # ---- what is there --------------------------------------------------------------------------------
@@ -316,7 +319,7 @@ class LocalSession:
         if not (fresh and not focus.positive):
             careful = not fresh and not isinstance(prompt, BoxPrompt)
             proposal = self._proposer.propose(log, focus, self._frame, fresh)
-            self._proposer.restrict(proposal, focus, careful=careful)
+            restrict(proposal, focus, self.engine.traits.mask_stride, careful=careful)
             self._painter.paste(proposal, limit, deltas)
             self._frame = proposal.frame
             if fresh or isinstance(prompt, BoxPrompt):

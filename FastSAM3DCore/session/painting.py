@@ -11,14 +11,16 @@ from ..engine import Engine
 from ..geometry import paste_positions, resample_axes
 from ..prompts import LassoPrompt, PointPrompt, Prompt, ScribblePrompt
 from ..types import VoxelBox
+from .acceptance import Proposal
 from .grid import BACKGROUND, STEPS_PER_LOGIT, Delta, LogitGrid, quantise
-from .proposals import IGNORED_LOGIT, Proposal
 from .shapes import polygon_mask, polyline_voxels
 
 __all__ = ["Painter"]
 
 # Logit of voxels that a person decided: scribbles, lassos, seeds (probability 98 %).
 DECIDED = 4.0
+# Below this logit (probability 0.25 %) a voxel is background whatever happens; it is not worth writing.
+IGNORED_LOGIT = -6.0
 
 
 class Painter:

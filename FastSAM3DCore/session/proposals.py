@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,10 +18,11 @@ from ..engine import CropPrompts, Engine
 from ..framing import frame_around
 from ..geometry import CropFrame, sample_crop
 from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
+from .acceptance import Focus, Proposal, dilate, near_focus
 from .grid import STEPS_PER_LOGIT, LogitGrid
 from .shapes import polygon_points, polyline_voxels
 
-__all__ = ["Focus", "Proposal", "Proposer"]
+__all__ = ["Proposer"]
 
 # How large is what was clicked? A first click is looked at in crops of these sides, in mm, and the most convincing
 # answer is taken. A fourth, finer one (34 mm) persuades too often with a fragment: .44 mean Dice instead of .55 at the
@@ -33,57 +32,16 @@ FIRST_SIDES_MM = (60.0, 106.0, 188.0)
 EDGE_WEIGHT = 0.1
 ZOOM_OUT = 1.6
 MAX_ZOOMS = 3
+# When the mask, with this much room around it, fills less than ZOOM_IN of the crop, the next prompt is looked at in a
+# crop of that size. Mean Dice after six clicks on 18 structures: .718 without, .729 (2.0, 0.7), .736 as it is.
+ROOM = 1.6
+ZOOM_IN = 0.85
 # A prompt this close to a crop's faces (fraction of the crop) is looked at in another crop.
 MARGIN = 0.1
 # Near crop faces that are not the scan's own, answers fade into what was there before, over this many crop voxels.
 FADE_VOXELS = 4
-# A prompt that agrees with the mask may only touch up this neighbourhood, in crop voxels.
-TOUCH_UP_VOXELS = 8.0
 MAX_POINTS = 64
 SCRIBBLE_POINTS = 12
-# Below this logit (probability 0.25 %) a voxel is background whatever happens; it is not worth writing.
-IGNORED_LOGIT = -6.0
-
-
-@dataclass(frozen=True, slots=True)
-class Focus:
-    """What the newest prompt is about, in canonical voxel coordinates.
-
-    Attributes:
-        centre: where to look.
-        side_mm: extent to look at; None lets the structure decide.
-        anchors: (P, 3) places that must end on the prompt's side of the mask.
-        positive: which side.
-    """
-
-    centre: NDArray[np.float64]
-    side_mm: float | None
-    anchors: NDArray[np.float64]
-    positive: bool
-
-
-@dataclass(slots=True)
-class Proposal:
-    """A network's answer on a crop.
-
-    Attributes:
-        frame: the crop.
-        logits: (d, h, w) proposed logits.
-        previous: (d, h, w) logits so far, sampled on the same grid.
-        accept: (d, h, w) how much of the proposal to take, 0..1.
-        quality: IoU predicted by the network.
-    """
-
-    frame: CropFrame
-    logits: Tensor
-    previous: Tensor
-    accept: Tensor
-    quality: float
-
-    @property
-    def changes(self) -> Tensor:
-        """Voxels that would change sides, bool (d, h, w)."""
-        return (self.logits > 0) != (self.previous > 0)
 
 
 class Proposer:
@@ -127,14 +85,8 @@ class Proposer:
             current: the crop of the last answer; used again if the prompt lies well inside it.
             fresh: nothing has been segmented yet, so the structure's size is free to set the zoom.
         """
-        if current is not None and self._fits(focus, current):
-            proposal = self.answer(prompts, current)
-        elif focus.side_mm is None and (fresh or current is None):
-            answers = [self.answer(prompts, frame) for frame in self.first_frames(focus.centre)]
-            proposal = max(answers, key=lambda answer: self._conviction(answer, focus))
-        else:
-            side = focus.side_mm or current.voxel_mm * max(current.size)  # type: ignore[union-attr]
-            proposal = self.answer(prompts, self._frame(focus.centre, side))
+        answers = [self.answer(prompts, frame) for frame in self.frames(focus, current, fresh)]
+        proposal = max(answers, key=lambda answer: self._conviction(answer, focus)) if answers[1:] else answers[0]
         for _ in range(MAX_ZOOMS):
             wider = self._wider_frame(proposal, focus)
             if wider is None or wider == proposal.frame:
@@ -142,13 +94,18 @@ class Proposer:
             proposal = self.answer(prompts, wider)
         return proposal
 
-    def first_frames(self, centre: NDArray[np.float64]) -> list[CropFrame]:
-        """The crops that a first click at a canonical point is looked at in."""
-        return list(dict.fromkeys(self._frame(centre, side) for side in FIRST_SIDES_MM))
+    def frames(self, focus: Focus, current: CropFrame | None, fresh: bool) -> list[CropFrame]:
+        """The crops that a prompt is looked at in; arguments as for `propose`."""
+        if current is not None and self._fits(focus, current):
+            return [self._tighter_frame(current, focus) or current]
+        if focus.side_mm is None and (fresh or current is None):
+            return list(dict.fromkeys(self._frame(focus.centre, side) for side in FIRST_SIDES_MM))
+        side = focus.side_mm or current.voxel_mm * max(current.size)  # type: ignore[union-attr]
+        return [self._frame(focus.centre, side)]
 
     def _conviction(self, proposal: Proposal, focus: Focus) -> float:
         """How much an answer looks like a structure: sure inside, and set off from its surroundings."""
-        found = self._near_focus(proposal.logits > 0, proposal.frame, focus)
+        found = near_focus(proposal.logits > 0, proposal.frame, focus, self._engine.traits.mask_stride)
         if not bool(found.any()):
             return 0.0
         sure = float(torch.sigmoid(proposal.logits[found]).mean())
@@ -156,7 +113,7 @@ class Proposer:
         image = self._engine.image(proposal.frame)
         if stride > 1:
             image = torch.nn.functional.avg_pool3d(image[None, None], stride)[0, 0]
-        rim, surroundings = found & (_dilate(~found) > 0), ~found & (_dilate(found) > 0)
+        rim, surroundings = found & (dilate(~found) > 0), ~found & (dilate(found) > 0)
         if not bool(rim.any()) or not bool(surroundings.any()):
             return sure
         step = (image[rim].mean() - image[surroundings].mean()).abs()
@@ -188,7 +145,7 @@ class Proposer:
         """A wider crop if this one cuts the change off."""
         frame = proposal.frame
         stride = self._engine.traits.mask_stride
-        changes = self._near_focus(proposal.changes, frame, focus)
+        changes = near_focus(proposal.changes, frame, focus, stride)
         if not changes.any():
             return None
         where = changes.nonzero()
@@ -200,17 +157,19 @@ class Proposer:
         middle = frame.to_canonical((low + high) / 2 - 0.5)
         return self._frame((middle + focus.centre) / 2, frame.voxel_mm * max(frame.size) * ZOOM_OUT)
 
-    def _near_focus(self, flags: Tensor, frame: CropFrame, focus: Focus) -> Tensor:
-        """The connected components of `flags` that come within two voxels of the focus' anchors."""
-        stride = self._engine.traits.mask_stride
-        labels = components(flags)
-        keep = set()
-        for anchor in frame.from_canonical(focus.anchors):
-            voxel = np.round((anchor + 0.5) / stride - 0.5).astype(int)
-            region = tuple(slice(max(0, v - 2), max(0, v + 3)) for v in voxel)
-            keep.update(np.unique(labels[region]).tolist())
-        keep.discard(0)
-        return torch.from_numpy(np.isin(labels, list(keep)))
+    def _tighter_frame(self, current: CropFrame, focus: Focus) -> CropFrame | None:
+        """A tighter crop if the mask has turned out to be small in this one."""
+        box = self._grid.foreground_box()
+        if box.is_empty or focus.side_mm is not None:
+            return None
+        canonical = self._engine.axes.box_from_ijk(box)
+        lower, upper = np.array(canonical.lower, float), np.array(canonical.upper) - 1.0
+        corners = np.vstack([lower, upper, focus.anchors])
+        side = float(((np.ptp(corners, axis=0) + 1) * self._engine.axes.spacing).max()) * ROOM
+        if side > ZOOM_IN * current.voxel_mm * max(current.size):
+            return None
+        frame = self._frame(_middle(corners), side)
+        return frame if frame.voxel_mm < current.voxel_mm else None
 
     def answer(self, prompts: Sequence[Prompt], frame: CropFrame) -> Proposal:
         """The network's answer to all prompts in a crop, before anything is rejected."""
@@ -234,7 +193,7 @@ class Proposer:
             return None
         reach = math.ceil(2 * coarse_mm / (frame.voxel_mm * self._engine.traits.mask_stride))
         proposal = self.answer(prompts, frame)
-        band = _dilate(inside, reach) * _dilate(~inside, reach)
+        band = dilate(inside, reach) * dilate(~inside, reach)
         proposal.accept *= band
         return proposal
 
@@ -264,31 +223,6 @@ class Proposer:
                 weights[-width:] *= ramp.flip(0)
             fade *= weights.reshape([-1 if a == axis else 1 for a in range(3)])
         return fade
-
-    def restrict(self, proposal: Proposal, focus: Focus, *, careful: bool) -> None:
-        """Reject parts of a proposal that the prompt did not ask for.
-
-        Args:
-            proposal: changed in place.
-            focus: what the prompt is about.
-            careful: take only the change the prompt points at: a positive prompt adds what touches it, a
-                negative one takes it away. From the second click on that scored .77 mean Dice after six clicks,
-                taking all of every answer .75, and work already done is safe.
-        """
-        frame, stride = proposal.frame, self._engine.traits.mask_stride
-        voxels = (frame.from_canonical(focus.anchors) + 0.5) / stride - 0.5
-        inside = np.clip(np.round(voxels).astype(int), 0, np.asarray(proposal.previous.shape) - 1)
-        agreed = (proposal.previous.numpy()[tuple(inside.T)] > 0) == focus.positive
-        if agreed.all() and bool((proposal.previous > 0).any()):
-            proposal.accept *= _ball(proposal.logits.shape, voxels, TOUCH_UP_VOXELS / stride)
-        elif careful:
-            wanted = proposal.changes & ((proposal.logits > 0) == focus.positive)
-            change = self._near_focus(wanted, frame, focus)
-            proposal.accept *= _dilate(change)  # its blurred rim comes along
-        else:
-            stray = (proposal.logits > 0) & (proposal.previous <= 0)
-            stray &= ~self._near_focus((proposal.logits > 0) | (proposal.previous > 0), frame, focus)
-            proposal.logits[stray] = torch.minimum(proposal.previous, proposal.logits)[stray]
 
     def _crop_prompts(self, prompts: Sequence[Prompt], frame: CropFrame) -> CropPrompts:
         """Prompts since the last hand edit, as the network of a crop sees them."""
@@ -331,30 +265,5 @@ def active_prompts(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     return prompts
 
 
-def components(flags: Tensor) -> NDArray[np.int32]:
-    """Connected components (faces touch), 0 where `flags` is false."""
-    image = sitk.GetImageFromArray(flags.numpy().astype(np.uint8))
-    return np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(image)), dtype=np.int32)
-
-
 def _middle(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2)
-
-
-def _ball(shape: Sequence[int], centres: NDArray[np.float64], radius: float) -> Tensor:
-    """1 near any of the centres, falling to 0 over one voxel at `radius`."""
-    grids = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij")
-    nearest = torch.full(tuple(shape), torch.inf)
-    for centre in centres[:MAX_POINTS]:
-        distance = sum((grid - float(c)) ** 2 for grid, c in zip(grids, centre, strict=True))
-        nearest = torch.minimum(nearest, distance)  # type: ignore[arg-type]
-    return (radius + 0.5 - nearest.sqrt()).clamp(0, 1)
-
-
-def _dilate(flags: Tensor, reach: int = 1) -> Tensor:
-    """The flags and what lies within `reach` voxels along the axes, as 0/1 weights."""
-    grown = flags[None, None].float()
-    for axis in range(3):  # separable: three thin windows instead of one cube
-        window = [2 * reach + 1 if a == axis else 1 for a in range(3)]
-        grown = torch.nn.functional.max_pool3d(grown, window, 1, [w // 2 for w in window])
-    return grown[0, 0]

@@ -8,9 +8,10 @@ import torch
 
 from FastSAM3DCore.engine import Engine
 from FastSAM3DCore.errors import CancelledError, DeviceError
+from FastSAM3DCore.prompts import PointPrompt
 from FastSAM3DCore.session import LocalSession
+from FastSAM3DCore.session.acceptance import components
 from FastSAM3DCore.session.grid import LogitGrid, quantise
-from FastSAM3DCore.session.proposals import components
 from FastSAM3DCore.types import Volume, VoxelBox
 from Testing.core.phantoms import OBLIQUE, ball_scan, dice, orientations
 from Testing.core.toy_model import ToyModel
@@ -110,11 +111,26 @@ def test_the_encoder_runs_once_per_crop():
     volume, _ = ball_scan()
     session = session_on(volume, crop_size=64)
     session.add_point((26, 24, 17))
+    session.add_point((27, 24, 17))  # the crop fits the structure from here on
     encoded = session.engine.model.encoded
-    for point in ((27, 24, 17), (25, 25, 18), (26, 30, 12)):
+    for point in ((25, 25, 18), (26, 30, 12)):
         session.add_point(point)
     assert session.engine.model.encoded == encoded
     assert session.engine.model.decoded > encoded
+
+
+def test_a_correction_goes_little_further_than_its_click_is_deep():
+    volume, _ = ball_scan()
+    session = session_on(volume, crop_size=64)
+    seed = np.zeros(volume.array_kji.shape, np.uint8)
+    seed[15:19, 22:26, 24:28] = 1  # a small part of the ball
+    session.set_mask(seed)
+    session.add_point((30, 24, 17))  # three voxels beside it: the ball goes on, as far as asked for
+    mask = session.mask()
+    k, _, i = np.nonzero(mask > seed)
+    assert i.size > 0
+    assert i.max() <= 30 + 3 + 3
+    assert k.min() >= 15 - 3 - 3
 
 
 def test_prefetching_a_point_leaves_no_encoding_to_the_click():
@@ -123,7 +139,8 @@ def test_prefetching_a_point_leaves_no_encoding_to_the_click():
     session.prefetch((80, 80, 50))
     encoded = session.engine.model.encoded
     assert encoded > 1  # a first click is looked at in several crops
-    for frame in session._proposer.first_frames(session.engine.axes.from_ijk((80, 80, 50))):
+    focus = session._proposer.focus(PointPrompt(1, (80, 80, 50), True))
+    for frame in session._proposer.frames(focus, None, fresh=True):
         session.engine.embed(frame)
     assert session.engine.model.encoded == encoded
 
