@@ -11,7 +11,9 @@ from FastSAM3DCore.prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPromp
 
 from .VolumeBridge import ijkToWorld, matrixFromArray, transformPoints
 
-GREEN, RED, BLUE = (0.1, 0.8, 0.2), (0.95, 0.15, 0.1), (0.2, 0.5, 1.0)
+GREEN, RED, BLUE = (0.2, 1.0, 0.3), (1.0, 0.2, 0.15), (0.25, 0.6, 1.0)
+# Of the view's height in percent, and of the glyph's size: Slicer's own 1.5 is lost in a filled segment.
+GLYPH_SCALE, LINE_THICKNESS = 3.0, 0.35
 # Nodes made here carry this attribute; the value says what they show.
 ROLE = "FastSAM3D.Role"
 # A freehand stroke is shown with at most this many points: each costs an actor per view.
@@ -35,7 +37,8 @@ def addMarkups(scene: Any, className: str, role: str, positive: bool = True) -> 
     display.SetSelectedColor(*color)
     display.SetPointLabelsVisibility(False)
     display.SetPropertiesLabelVisibility(False)
-    display.SetGlyphScale(2.5)
+    display.SetGlyphScale(GLYPH_SCALE)
+    display.SetLineThickness(LINE_THICKNESS)
     if className == "vtkMRMLMarkupsROINode":
         display.SetFillOpacity(0.0)
     return node

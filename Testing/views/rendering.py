@@ -86,6 +86,15 @@ class RenderedViews:
         for tag in ORIENTATIONS:
             self.sliceNode(tag).JumpSliceByOffsetting(*ras)
 
+    def look(self, ras: Sequence[float], zoom: float) -> None:
+        """Centre all slice views on a world position and show this part of the scan's extent there."""
+        self.app.display_manager.reset_views()
+        for tag in ORIENTATIONS:
+            node = self.sliceNode(tag)
+            x, y, z = node.GetFieldOfView()
+            node.SetFieldOfView(zoom * x, zoom * y, z)
+            node.JumpSliceByCentering(*ras)
+
     def pixel(self, tag: str, ras: Sequence[float]) -> tuple[int, int]:
         """Where a world position is in a slice view, in screen pixels."""
         toXY = np.linalg.inv(arrayFromMatrix(self.sliceNode(tag).GetXYToRAS()))

@@ -1,15 +1,18 @@
 """Pictures of the real rendered views before and after each tool, for README and tutorial.
 
-    python -m Testing.views.screenshots OUTDIR [--scan FILE] [--model NAME]
+    python -m Testing.views.screenshots OUTDIR [--scan FILE --target R,A,S] [--model NAME]
+    python -m Testing.views.screenshots --resources
 
 Without --scan: the MNI152 head template that nilearn carries (free to redistribute). Everything is drawn with the
-mouse, as a user would: press, drag, release in a slice view.
+mouse, as a user would: press, drag, release in a slice view. --resources renews the pictures of Resources/Screenshots.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,31 @@ import numpy as np
 from FastSAM3DSlicerLib import OVERLAP, SegmentationLogic
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 from FastSAM3DSlicerLib.StrokeDrawer import StrokeDrawer
+from FastSAM3DSlicerLib.Uncertainty import UncertaintyOverlay
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, pointsToIjk, transformPoints
+from Testing.mrml.conftest import setWhole, whole
 from Testing.views.rendering import ORIENTATIONS, RenderedViews, reddish
 
 SIZE = (640, 640)
+RESOURCES = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots"
+# What README and tutorial show.
+SHOWN = (
+    *("point_before", "point_after", "negative_point_before", "negative_point_after", "box_after"),
+    *("scribble_after", "lasso_after", "uncertainty", "surface"),
+)
+# The views show this part of the scan's width and height around the target.
+ZOOM = 0.55
 # In the MNI152 template, RAS mm: inside a lateral ventricle's body, and beside it in white matter.
-TARGET, BESIDE = (-12.0, -22.0, 24.0), (-24.0, -22.0, 24.0)
+TARGET, BESIDE = (-12.0, -22.0, 24.0), (-28.0, -18.0, 24.0)
+# Drawn in the axial slice through the target, mm right and front of it: around and along that ventricle.
+BOX = ((-11.5, -16.0), (0.0, 0.0), (6.5, 31.0))
+SCRIBBLE = ((-7.5, -11.0), (-4.5, -5.0), (-1.0, 1.0), (1.0, 7.0), (1.5, 13.0), (1.0, 19.0), (-0.5, 25.0))
+LASSO = (
+    *((-11.0, -14.0), (-12.0, -11.0), (-11.0, -8.0), (-10.0, -5.0), (-9.0, -2.0), (-7.0, 1.0), (-5.5, 5.0)),
+    *((-4.5, 10.0), (-4.0, 19.0), (-5.0, 25.0), (-4.5, 30.0), (1.0, 30.0), (3.0, 25.0), (6.0, 19.0)),
+    *((7.0, 13.0), (7.0, 7.0), (5.0, 1.0), (3.0, -2.0), (1.0, -5.0), (-2.0, -9.0), (-5.5, -14.0)),
+)
+PAINTED_MM = 5.0
 
 
 def template() -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +83,7 @@ class Photographer:
         self.logic.rules.policy = OVERLAP  # one segment per tool, on the same structure
         self.node = self.views.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
         self.node.CreateDefaultDisplayNodes()
+        self.node.GetDisplayNode().SetOpacity2DFill(0.35)  # the views' default of 0.5 hides the markers
         self.sync = PromptSync(self.logic)
         self.report: list[dict[str, Any]] = []
 
@@ -75,9 +98,11 @@ class Photographer:
         self.node.GetDisplayNode().SetSegmentVisibility(self.logic.active.segmentId, True)
         self.logic.active.segment.SetColor(1.0, 0.0, 0.0)
         self.sync.mirror()
-        self.views.jump(target)
+        self.views.look(target, ZOOM)
         if tool in ("negative point", "undo"):
             self._click(target, True)
+        if tool == "negative point":
+            self._paint(beside)
         before = self._picture(tool, "before")
         start = time.perf_counter()
         self._draw(tool, target, beside)
@@ -101,11 +126,34 @@ class Photographer:
         self.node.CreateClosedSurfaceRepresentation()
         bounds = [0.0] * 6
         self.node.GetSegmentation().GetSegment(first).GetBounds(bounds)
+        node = self.views.views["ThreeD"].get_view_node()
+        node.SetBoxVisible(False)
+        node.SetAxisLabelsVisible(False)
         camera = self.views.views["ThreeD"].render_window().GetRenderers().GetFirstRenderer()
         camera.ResetCamera(bounds)
         camera.GetActiveCamera().Azimuth(30)
         camera.ResetCameraClippingRange()
         self.views.grab("ThreeD", self.outdir / "surface.png")
+
+    def photographUncertainty(self, target: Any) -> None:
+        """Where the engine is undecided about the first tool's segment."""
+        overlay = UncertaintyOverlay(self.views.scene)
+        self.logic.setSegment(self.node, self.node.GetSegmentation().GetNthSegmentID(0))
+        self.logic.prepareProbe().run()
+        self.node.GetDisplayNode().SetAllSegmentsVisibility(False)
+        self.sync.mirror()
+        self.views.look(target, ZOOM)
+        overlay.show(self.volume, self.logic.probability)
+        self.views.grab("Red", self.outdir / "uncertainty.png")
+        overlay.hide()
+
+    def _paint(self, ras: Any) -> None:
+        """A ball that somebody painted by hand where the structure is not."""
+        mask = whole(self.logic)
+        k, j, i = np.indices(mask.shape)
+        world = transformPoints(ijkToWorld(self.volume), np.stack([i, j, k], axis=-1).reshape(-1, 3))
+        mask.reshape(-1)[((world - ras) ** 2).sum(axis=1) < PAINTED_MM**2] = 1
+        setWhole(self.logic, self.logic.active.segmentId, mask)
 
     def _picture(self, tool: str, when: str) -> int:
         name = tool.replace(" ", "_")
@@ -115,7 +163,6 @@ class Photographer:
         return reddish(self.views.grab("Red", self.outdir / f"{name}_{when}.png"))
 
     def _draw(self, tool: str, target: Any, beside: Any) -> None:
-        x, y = self.views.pixel("Red", target)
         if tool == "point":
             self._click(target, True)
         elif tool == "negative point":
@@ -131,12 +178,8 @@ class Photographer:
             }[tool]
             drawer = StrokeDrawer(new, self.sync.commit, self.sync.cancel)
             drawer.attach(self.views.interactor("Red"), self.views.sliceNode("Red"))
-            path = {
-                "scribble": [(x, y - 36 + 4 * n) for n in range(19)],
-                "lasso": [(x + round(22 * np.cos(t)), y + round(40 * np.sin(t))) for t in np.linspace(0, 6.2, 40)],
-                "box": [(x - 26, y - 50), (x, y), (x + 26, y + 50)],
-            }[tool]
-            self.views.drag("Red", path)
+            offsets = {"scribble": SCRIBBLE, "lasso": (*LASSO, LASSO[0]), "box": BOX}[tool]
+            self.views.drag("Red", [self.views.pixel("Red", target + np.array([*offset, 0.0])) for offset in offsets])
             drawer.detach()
 
     def _click(self, ras: Any, positive: bool) -> None:
@@ -147,16 +190,20 @@ class Photographer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("outdir", type=Path)
+    parser.add_argument("outdir", type=Path, nargs="?")
+    parser.add_argument("--resources", action="store_true", help="renew the pictures of Resources/Screenshots")
     parser.add_argument("--scan", type=Path)
     parser.add_argument("--target", help="R,A,S in mm to click at; the middle of the scan by default")
     parser.add_argument("--model", default="default")
     options = parser.parse_args()
+    if options.outdir is None and not options.resources:
+        parser.error("name a folder, or give --resources")
+    outdir = options.outdir or Path(tempfile.mkdtemp())
 
     from FastSAM3DCore import open_session
 
     voxels, ijkToRas = scanFile(options.scan) if options.scan else template()
-    photographer = Photographer(options.outdir, voxels, ijkToRas, open_session(options.model))
+    photographer = Photographer(outdir, voxels, ijkToRas, open_session(options.model))
     target = np.array(TARGET)
     if options.scan:
         middle = transformPoints(ijkToWorld(photographer.volume), [np.array(voxels.shape[::-1]) / 2])[0]
@@ -165,9 +212,13 @@ def main() -> None:
     pointsToIjk(photographer.volume, target)
     for tool in ("point", "negative point", "box", "scribble", "lasso", "undo"):
         photographer.photograph(tool, target, beside)
+    photographer.photographUncertainty(target)
     photographer.photographSurface()
     photographer.close()
-    (options.outdir / "report.json").write_text(json.dumps(photographer.report, indent=1))
+    if options.resources:
+        for name in SHOWN:
+            shutil.copyfile(outdir / f"{name}.png", RESOURCES / f"{name}.png")
+    (outdir / "report.json").write_text(json.dumps(photographer.report, indent=1))
     for row in photographer.report:
         red = f"red {row['red_before']:6d} -> {row['red_after']:6d}"
         print(f"{row['tool']:15s} {row['seconds']:6.2f} s  {red}  {row['ml']:7.2f} ml")
