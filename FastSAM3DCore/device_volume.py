@@ -1,21 +1,22 @@
 """A scan kept on the device, so that cutting, resampling and normalising a crop never touch the host's copy.
 
 Only the small weight matrices of a crop go up; nothing comes back, and nothing waits. Gives the numbers of
-`geometry.sample_crop` and `engine.standardise`, which read the scan where it lies in main memory.
+`crops.HostVolume`, which reads the scan where it lies in main memory.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .crops import MIN_FOREGROUND, Method
 from .device_model import is_out_of_memory
-from .geometry import CanonicalAxes, CropFrame, _axis_weights
+from .geometry import CanonicalAxes, CropFrame, axis_weights
 from .host_staging import HostStaging
 
 __all__ = ["DeviceVolume", "standardise_on_device"]
@@ -28,7 +29,7 @@ WIDENED = {"bool": np.uint8, "uint16": np.int32}
 
 
 class DeviceVolume:
-    """The voxels of one scan on one device.
+    """The voxels of one scan on one device: a `CropSource`.
 
     Args:
         array_kji: (K, J, I) scan of any real type, copied.
@@ -46,21 +47,25 @@ class DeviceVolume:
 
     @classmethod
     def try_upload(cls, array_kji: NDArray[Any], axes: CanonicalAxes, device: torch.device) -> DeviceVolume | None:
-        """As the constructor, but None, with a note in the log, when the scan does not fit on the device."""
+        """As the constructor, but None when the scan does not fit on the device; the caller says what that means."""
         try:
             return cls(array_kji, axes, device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            logger.warning("The scan does not fit on %s; crops are cut in main memory.", device)
-            return None
+            logger.info("The scan does not fit on %s: %s", device, error)
+        return None
 
     @property
     def nbytes(self) -> int:
         """Device memory that the scan takes."""
         return self._voxels.numel() * self._voxels.element_size()
 
-    def sample(self, frame: CropFrame, method: Literal["nearest", "linear", "average"]) -> Tensor:
+    def crop(self, frame: CropFrame, method: Method) -> Tensor:
+        """See `CropSource`."""
+        return standardise_on_device(self.sample(frame, method))
+
+    def sample(self, frame: CropFrame, method: Method) -> Tensor:
         """Cut a crop; see `geometry.sample_crop`.
 
         Returns:
@@ -82,7 +87,7 @@ class DeviceVolume:
     def _resample(self, positions: list[NDArray[np.float64]], widths: list[float]) -> Tensor:
         part, matrices = self._voxels, []
         for axis, (wanted, width) in enumerate(zip(positions, widths, strict=True)):
-            matrix, taken = _axis_weights(wanted, self._voxels.shape[axis], float(width))
+            matrix, taken = axis_weights(wanted, self._voxels.shape[axis], float(width))
             step = int(taken[1] - taken[0]) if len(taken) > 1 else 1
             span = slice(int(taken[0]), int(taken[-1]) + 1, step)
             if np.array_equal(np.arange(span.start, span.stop, span.step), taken):
@@ -98,8 +103,8 @@ class DeviceVolume:
         return block
 
 
-def standardise_on_device(crop: Tensor, min_foreground: int = 100) -> Tensor:
-    """Z-score a crop as `engine.standardise` does, without the host ever asking for a number.
+def standardise_on_device(crop: Tensor, min_foreground: int = MIN_FOREGROUND) -> Tensor:
+    """Z-score a crop as `crops.standardise` does, without the host ever asking for a number.
 
     Args:
         crop: (D, H, W) float32.

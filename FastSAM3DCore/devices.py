@@ -64,6 +64,8 @@ def choose_device(request: str = "auto") -> ChosenDevice:
         raise DeviceError(f"Unknown device {request!r}; use auto, cpu, cuda, cuda:1 or mps.") from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise DeviceError(f"Device {request!r} is not supported; use auto, cpu, cuda, cuda:1 or mps.")
+    if device.type == "cpu":
+        device = torch.device("cpu")  # "cpu:0" is no device of its own
     if request == "cuda" and torch.cuda.is_available():
         device = torch.device("cuda", most_free_cuda())
     report = probe(device)
@@ -117,17 +119,23 @@ def probe(device: torch.device) -> DeviceReport:
 
 
 def run_kernel(device: torch.device) -> bool:
-    """Whether a 3D convolution and a normalisation give the result that is known.
+    """Whether the operations that the networks need give a result that is known.
+
+    Apple's back end lacks some of them in older builds of torch; better to find out here than at the first click.
 
     Raises:
-        RuntimeError, AssertionError: from torch, if the device does not work at all.
+        RuntimeError, AssertionError: from torch, if the device does not work at all or lacks an operation.
     """
     volume = torch.ones(1, 1, 4, 4, 4, device=device)
     kernel = torch.ones(2, 1, 2, 2, 2, device=device)
     sums = F.conv3d(volume, kernel)  # every output is a sum of 8 ones
     signs = F.layer_norm(torch.stack((sums, -sums), dim=-1), (2,))  # +1 and -1
-    total = float((signs[..., 0] * sums).sum().cpu())
-    return abs(total - 8.0 * sums.numel()) < 1e-2
+    total = (signs[..., 0] * sums).sum()  # 8 times the number of outputs
+    mean = F.interpolate(F.avg_pool3d(volume, 2), scale_factor=2.0, mode="trilinear").mean()  # 1
+    knots = F.group_norm(volume, 1).flatten().cumsum(0).sort().values  # 64 zeros
+    place = torch.searchsorted(knots, mean[None]).float().sum()  # behind all of them
+    found = torch.stack([total / sums.numel(), mean, place]).cpu()
+    return bool(torch.allclose(found, torch.tensor([8.0, 1.0, 64.0]), atol=1e-2))
 
 
 def describe(device: torch.device) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import lru_cache
 from types import TracebackType
 
-__all__ = ["FairLock"]
+__all__ = ["FairLock", "device_lock"]
 
 
 class FairLock:
@@ -43,3 +44,9 @@ class FairLock:
                 self._waiting.popleft().release()
             else:
                 self._held = False
+
+
+@lru_cache(maxsize=64)
+def device_lock(name: str) -> FairLock:
+    """The lock of everyone in this process who computes on a device, by its name ("cuda:0")."""
+    return FairLock()

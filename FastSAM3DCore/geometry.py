@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .types import Volume, VoxelBox
 
-__all__ = ["CanonicalAxes", "CropFrame", "paste_positions", "resample_axes", "sample_crop"]
+__all__ = ["CanonicalAxes", "CropFrame", "axis_weights", "paste_positions", "resample_axes", "sample_crop"]
 
 Floats = NDArray[np.float64]
 
@@ -180,7 +180,7 @@ def resample_axes(
     part, matrices = array, []
     gathers: list[NDArray[np.int_] | None] = []
     for axis, (length, wanted, width) in enumerate(zip(array.shape, positions, widths, strict=True)):
-        matrix, taken = _axis_weights(np.asarray(wanted), length, float(width))
+        matrix, taken = axis_weights(np.asarray(wanted), length, float(width))
         span = slice(int(taken[0]), int(taken[-1]) + 1, int(taken[1] - taken[0]) if len(taken) > 1 else 1)
         even = np.array_equal(np.arange(span.start, span.stop, span.step), taken)
         part = part[(slice(None),) * axis + (span if even else slice(span.start, span.stop),)]
@@ -205,8 +205,17 @@ def _apply(matrix: Tensor, block: Tensor, axis: int) -> Tensor:
     return block @ matrix.T
 
 
-def _axis_weights(wanted: Floats, length: int, width: float) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
-    """Filter weights (m, n) of the wanted positions on the n voxels whose indices are returned."""
+def axis_weights(wanted: Floats, length: int, width: float) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
+    """The resampling filter of one axis as a matrix.
+
+    Args:
+        wanted: (m,) coordinates; beyond the ends the edge value repeats.
+        length: voxels of the axis.
+        width: half-width of the triangular filter in voxels, as for `resample_axes`.
+
+    Returns:
+        (m, n) float32 weights, rows summing to one, and the (n,) rising indices of the voxels they belong to.
+    """
     wanted = np.clip(wanted, 0, length - 1)
     if width == 0.0:
         taken, nearest = np.unique(np.round(wanted).astype(int), return_inverse=True)

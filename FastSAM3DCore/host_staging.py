@@ -29,42 +29,42 @@ class HostStaging:
         self._device = device
         self._max_buffers = max(1, max_buffers)
         self._pinned = device.type == "cuda"
-        self._up: OrderedDict[Key, tuple[Tensor, torch.cuda.Event | None]] = OrderedDict()
-        self._down: OrderedDict[Key, tuple[Tensor, torch.cuda.Event | None]] = OrderedDict()
+        self._up: OrderedDict[Key, tuple[Tensor, torch.cuda.Event]] = OrderedDict()
+        self._down: OrderedDict[Key, tuple[Tensor, torch.cuda.Event]] = OrderedDict()
         self._lock = threading.Lock()
 
     def to_device(self, tensor: Tensor) -> Tensor:
         """A copy of a host tensor on the device; the host does not wait for it, and may change its tensor at once."""
+        if not self._pinned:
+            return tensor.to(self._device, copy=True)
         with self._lock:
             buffer, copied = self._buffer(self._up, tensor)
-            if copied is not None:
-                copied.synchronize()  # the last upload from this buffer must have left it
+            copied.synchronize()  # the last upload from this buffer must have left it
             buffer.copy_(tensor)
             result = torch.empty(tensor.shape, dtype=tensor.dtype, device=self._device)
             result.copy_(buffer, non_blocking=True)
-            if copied is not None:
-                copied.record(torch.cuda.current_stream(self._device))
+            copied.record(torch.cuda.current_stream(self._device))
             return result
 
     def to_host(self, tensor: Tensor) -> Tensor:
         """A copy of a device tensor on the host; returns when it is complete."""
+        if not self._pinned:
+            return tensor.to("cpu", copy=True)
         with self._lock:
             buffer, copied = self._buffer(self._down, tensor)
             buffer.copy_(tensor, non_blocking=True)
-            if copied is not None:
-                copied.record(torch.cuda.current_stream(self._device))
-                copied.synchronize()
+            copied.record(torch.cuda.current_stream(self._device))
+            copied.synchronize()
             return buffer.clone()
 
     def _buffer(
-        self, kept: OrderedDict[Key, tuple[Tensor, torch.cuda.Event | None]], like: Tensor
-    ) -> tuple[Tensor, torch.cuda.Event | None]:
+        self, kept: OrderedDict[Key, tuple[Tensor, torch.cuda.Event]], like: Tensor
+    ) -> tuple[Tensor, torch.cuda.Event]:
         key = (tuple(like.shape), like.dtype)
         if key not in kept:
             while len(kept) >= self._max_buffers:
                 kept.popitem(last=False)
-            buffer = torch.empty(like.shape, dtype=like.dtype, pin_memory=self._pinned)
-            event = torch.cuda.Event() if self._pinned else None  # type: ignore[no-untyped-call]
-            kept[key] = (buffer, event)
+            buffer = torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+            kept[key] = (buffer, torch.cuda.Event())  # type: ignore[no-untyped-call]
         kept.move_to_end(key)
         return kept[key]

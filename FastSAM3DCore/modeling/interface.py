@@ -27,6 +27,7 @@ class ModelTraits:
         mask_stride: crop voxels per voxel of the returned logits, per axis.
         box_prompts: whether `decode` takes boxes.
         mask_prompt_zero: True if "no mask yet" is a mask of zero logits (published training), False for None.
+        ignores_padding: True if points labelled -1 change nothing, so that prompts may be filled up with them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelTraits:
     mask_stride: int
     box_prompts: bool
     mask_prompt_zero: bool
+    ignores_padding: bool = False
 
 
 @runtime_checkable

@@ -36,6 +36,7 @@ class HiresModel(nn.Module):
             mask_stride=1,
             box_prompts=True,
             mask_prompt_zero=False,
+            ignores_padding=True,
         )
         self.encoder = HiresEncoder(config)
         self.decoder = HiresDecoder(config)
