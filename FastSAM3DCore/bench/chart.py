@@ -122,6 +122,7 @@ def scan_rows(whole: dict[str, Any]) -> list[tuple[str, float, dict[str, float]]
     for kind, label in (("again", "first click\non the next scan"), ("prefetched", "first click,\nprefetched")):
         if whole[f"first_click_{kind}_ms"] is not None:
             rows.append((label, whole[f"first_click_{kind}_ms"], whole[f"first_click_{kind}_split_ms"]))
+    rows.append(("second click,\nlooking closer", whole["second_click_ms"], whole["second_split_ms"]))
     return [*rows, ("every further click", whole["warm_click_ms"], whole["split_ms"])]
 
 

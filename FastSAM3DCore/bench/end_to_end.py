@@ -40,7 +40,7 @@ class EndToEnd:
             is left of a comparison on a machine that others keep busy.
         split_ms: median of each stage over the warm clicks; a stage most clicks do without has a median of zero.
         split_mean_ms: mean of each stage over the warm clicks.
-        first_split_ms: each stage of the first click.
+        first_split_ms, second_split_ms: each stage of the first click, and of the first warm one.
         voxels: foreground after all clicks.
     """
 
@@ -57,6 +57,7 @@ class EndToEnd:
     split_ms: dict[str, float] = field(default_factory=dict)
     split_mean_ms: dict[str, float] = field(default_factory=dict)
     first_split_ms: dict[str, float] = field(default_factory=dict)
+    second_split_ms: dict[str, float] = field(default_factory=dict)
     voxels: int = 0
 
 
@@ -129,6 +130,7 @@ def click_session(session: LocalSession, volume: Volume, organ: Organ, clicks: i
         split_ms={name: statistics.median(stage.get(name, 0.0) for stage in stages) for name in names},
         split_mean_ms={name: statistics.fmean(stage.get(name, 0.0) for stage in stages) for name in names},
         first_split_ms=stages_of(first),
+        second_split_ms=stages[0],
         voxels=voxels,
     )
 

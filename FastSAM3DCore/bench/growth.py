@@ -21,8 +21,10 @@ from .many_clicks import ManyClicks, many_clicks
 from .memory import available_mb
 from .scaling import fit_growth
 
-__all__ = ["GrowthPlan", "quick_growth_plan", "run_growth", "worse_than_linear"]
+__all__ = ["GROWTH_FORMAT", "GrowthPlan", "quick_growth_plan", "run_growth", "worse_than_linear"]
 
+# What a report of `run_growth` says of itself.
+GROWTH_FORMAT = "fastsam3d-bench-growth/1"
 # The part of the body that every scan shows, so that larger scans are finer ones of the same organ.
 FIELD_OF_VIEW_MM = 409.6
 # int16 voxels and int8 logits are 3 bytes; taking the scan in, flags of a box and the mask need some more.
@@ -85,6 +87,7 @@ def run_growth(
     plan = plan or GrowthPlan()
     about, start = machine(), perf_counter()
     return {
+        "format": GROWTH_FORMAT,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": str(fast_dtype(device)).removeprefix("torch."),

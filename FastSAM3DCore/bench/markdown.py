@@ -76,6 +76,7 @@ def bench_markdown(report: dict[str, Any]) -> str:
                 cell(whole["first_click_prefetched_ms"]),
                 *split(whole["first_click_prefetched_split_ms"], stages),
             ),
+            ("second click, looking closer", cell(whole["second_click_ms"]), *split(whole["second_split_ms"], stages)),
             ("every further click", cell(whole["warm_click_ms"]), *split(whole["split_ms"], stages)),
         ],
     )

@@ -31,11 +31,12 @@ def describe_methods(*, size: int, own: int, pixels: int, sam: Sam2DTiming, star
         "end_to_end": (
             f"The default network in a local session on a made-up abdomen of int16 voxels; medians over {starts} "
             "fresh processes. first_click: the first one of the process, which finds the zoom, encodes, and "
-            "follows the border; first_click_again: on the scan taken in anew by the same process; "
-            "first_click_prefetched: the same after the crops under the cursor were embedded in the background. "
-            "Warm clicks re-use the crop where the session can. Split: crop is cutting, resampling and "
-            "normalising in one pass, paste is resampling the logits back to the scan's grid, thresholding and "
-            "writing; medians per stage, so that they need not add up."
+            "follows the border; second_click: the first one after it, which often looks closer and encodes "
+            "again, and counts among the warm ones, too; first_click_again: on the scan taken in anew by the same"
+            " process; first_click_prefetched: the same after the crops under the cursor were embedded in the "
+            "background. Warm clicks re-use the crop where the session can. Split: crop is cutting, resampling "
+            "and normalising in one pass, paste is resampling the logits back to the scan's grid, thresholding "
+            "and writing; medians per stage, so that they need not add up."
         ),
         "attention": (
             f"{HEADS} heads of {HEAD_DIM} channels, window {WINDOW}, forward, without projections. Memory: peak "
@@ -44,8 +45,8 @@ def describe_methods(*, size: int, own: int, pixels: int, sam: Sam2DTiming, star
         ),
         "floors": (
             "The slower of arithmetic over the measured rate of a large matrix product in the fast type, and "
-            "bytes over the measured bandwidth of a large copy. Bytes: weights once in the fast type, image, "
-            "embedding and logits; for attention q, k, v and the result."
+            "bytes over the measured bandwidth of a large copy, both at best. Bytes: weights once in the fast "
+            "type, image, embedding and logits; for attention q, k, v and the result."
         ),
         "throughput": (
             f"Crops encoded per second in batches: the student on {size}^3, the default network on the {own}^3 "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
@@ -111,6 +113,7 @@ def run_bench(
     floors = {name: _floors(networks, name, gflop[name], ceilings) for name in ("student", "teacher", "default")}
     attention = _attention(device, plan, ceilings)
     return {
+        "format": figures.BENCH_FORMAT,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": str(fast_dtype(device)).removeprefix("torch."),
@@ -157,7 +160,7 @@ def run_bench(
             "sam2d": sam,
             "fresh_processes": starts,
         },
-        "seconds": begin.done(),
+        **begin.done(),
         "machine": about,
         "method": describe_methods(
             size=plan.size, own=networks.own_crop, pixels=plan.sam_size, sam=sam, starts=plan.starts
@@ -200,18 +203,28 @@ def _attention(device: torch.device, plan: BenchPlan, ceilings: Ceilings) -> lis
 
 
 class _StageClock:
-    """Tells which stage begins, and how long each took."""
+    """Tells which stage begins, and how long each took, on the clock and of processor time."""
 
     def __init__(self, on_stage: Callable[[str], None]) -> None:
         self._on_stage = on_stage
-        self._starts: list[tuple[str, float]] = []
+        self._names: list[str] = []
+        self._marks: list[tuple[float, float]] = []
 
     def __call__(self, stage: str) -> None:
-        self._starts.append((stage, perf_counter()))
+        self._names.append(stage)
+        self._marks.append(self._now())
         self._on_stage(stage)
 
-    def done(self) -> dict[str, float]:
-        """Seconds per stage, and of all."""
-        ends = [start for _, start in self._starts[1:]] + [perf_counter()]
-        seconds = {stage: end - start for (stage, start), end in zip(self._starts, ends, strict=True)}
-        return {**seconds, "all": sum(seconds.values())}
+    def done(self) -> dict[str, dict[str, float]]:
+        """Per stage and of all: `seconds` and `processor_seconds`."""
+        marks = [*self._marks, self._now()]
+        found = {}
+        for which, name in enumerate(("seconds", "processor_seconds")):
+            spent = [after[which] - before[which] for before, after in pairwise(marks)]
+            found[name] = {**dict(zip(self._names, spent, strict=True)), "all": sum(spent)}
+        return found
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        """Seconds on the clock, and those that this process and the ended ones it started worked."""
+        return perf_counter(), sum(os.times()[:4])

@@ -38,6 +38,7 @@ def bench(
     Everything runs in turn in one go, with the answers checked against float32; three to four minutes on two cores.
     With --growth: scans of 128^3 to 1024^3 voxels, 200 clicks, 100 segments; about ten minutes, up to 8 GB of memory.
     """
+    from ..bench.growth import GROWTH_FORMAT
     from ..io.atomic import check_writable, write_text
 
     for path in filter(None, (json_path, chart_path, markdown_path)):
@@ -45,7 +46,7 @@ def bench(
     report = read_report(from_path) if from_path is not None else _measure(device, threads, growth=growth, quick=quick)
     if json_path is not None:
         write_text(json_path, json.dumps(report, indent=1) + "\n")
-    if "volumes" in report:
+    if report["format"] == GROWTH_FORMAT:
         _show_growth(report, chart_path, markdown_path)
     else:
         _show_bench(report, chart_path, markdown_path)
@@ -119,12 +120,14 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         FastSAM3DError: the file is missing or something else.
     """
+    from ..bench.figures import BENCH_FORMAT
+    from ..bench.growth import GROWTH_FORMAT
     from ..errors import FastSAM3DError
 
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FastSAM3DError(f"{path} is not a report ({error}); give a file that bench --json wrote.") from error
-    if not isinstance(report, dict) or "machine" not in report or not {"volumes", "encode"} & set(report):
-        raise FastSAM3DError(f"{path} is not a report of this command; give a file that bench --json wrote.")
+    if not isinstance(report, dict) or report.get("format") not in (BENCH_FORMAT, GROWTH_FORMAT):
+        raise FastSAM3DError(f"{path} is not a report of this version; give a file that bench --json wrote.")
     return report

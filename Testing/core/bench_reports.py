@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from FastSAM3DCore.bench.figures import BENCH_FORMAT
+from FastSAM3DCore.bench.growth import GROWTH_FORMAT
+
 MACHINE = {"torch": "2.6", "fastsam3d": "0.1", "date": "2026-01-01T00:00:00", "busy_cores_before": 0.1}
 
 
 def bench_report(**changes: Any) -> dict[str, Any]:
     """A report of `run_bench`; the plain reference was not there."""
     report: dict[str, Any] = {
+        "format": BENCH_FORMAT,
         "device": "cpu: Some Processor", "threads": 2, "precision": "float32", "crop": 128, "machine": MACHINE,
         "encode": {
             "ours_ms": 300.0, "plain_ms": None, "teacher_published_ms": None, "sam2d_slices_ms": 900_000.0,
@@ -21,7 +25,9 @@ def bench_report(**changes: Any) -> dict[str, Any]:
             "own_crop": {"size": 64, "encode_ms": 50.0, "click_ms": 25.0},
         },
         "end_to_end": {
-            "scan": [512, 512, 400], "first_click_ms": 900.0, "warm_click_ms": 110.0, "split_ms": {"decode": 90.0},
+            "scan": [512, 512, 400], "first_click_ms": 900.0, "second_click_ms": 400.0,
+            "second_split_ms": {"encode": 200.0},
+            "warm_click_ms": 110.0, "split_ms": {"decode": 90.0},
             "first_split_ms": {"crop": 300.0, "encode": 300.0, "decode": 250.0, "paste": 20.0},
             "first_click_again_ms": 700.0, "first_click_prefetched_ms": 300.0,
             "first_click_again_split_ms": {"encode": 400.0, "decode": 200.0},
@@ -59,7 +65,9 @@ def growth_report() -> dict[str, Any]:
         {"clicks": n, "together_ms": 100.0 * n, "latest_ms": 100.0, "memory_mb": 200 + 0.1 * n} for n in (1, 10, 200)
     ]
     return {
-        "device": "cpu: Some Processor", "threads": 2, "precision": "float32", "machine": MACHINE, "seconds": 600.0,
+        "format": GROWTH_FORMAT,
+        "device": "cpu: Some Processor", "threads": 2, "precision": "float32", "machine": MACHINE,
+        "seconds": 600.0,
         "volumes": {"rows": rows, "growth": {"first_click_cpu_ms": steep, "memory_mb": linear}},
         "clicks": {
             "rows": clicks, "growth": {"together_cpu_ms": linear, "memory_mb": linear}, "leak_mb_per_round": 0.01,

@@ -89,8 +89,10 @@ def test_the_report_says_how_it_was_made(quick: tuple[dict[str, Any], bytes, str
     floors = report["floors"]
     assert floors["student"]["encode_ms"] >= report["gflop"]["student"]["encode"] / floors["tflops"]
     assert report["machine"]["busy_cores_before"] >= 0
-    stages = report["seconds"]
-    assert stages["all"] == pytest.approx(sum(seconds for name, seconds in stages.items() if name != "all"))
+    for stages in (report["seconds"], report["processor_seconds"]):
+        assert stages["all"] == pytest.approx(sum(seconds for name, seconds in stages.items() if name != "all"))
+    assert set(report["seconds"]) == set(report["processor_seconds"])
+    assert report["end_to_end"]["second_click_ms"] > 0
 
 
 def test_calls_are_timed_in_turn_and_slow_ones_do_not_starve_fast_ones() -> None:
