@@ -24,12 +24,16 @@ def results_table(results: dict[str, Any]) -> Table:
     methods = methods_of(results)
     steps = list(next(iter(methods.values()))["mean"]["dice"]) if methods else []
     title = "Dice and NSD (2 mm) by number of clicks, mean over structures; median s per click"
+    challenge = [part["mean"] for part in methods.values() if "by_case" in part["mean"]]
+    if challenge:
+        steps = [steps[0], steps[-1]]
+        title = "Dice and NSD (2 mm) of the box, after the last click, and their areas over the clicks; s per click"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    if challenge := [part["mean"] for part in methods.values() if "by_case" in part["mean"]]:
+    if challenge:
         table.caption, table.caption_justify = _challenge_line(challenge[0]["by_case"]), "left"
     table.add_column("group (structures)", no_wrap=True)
-    for step in steps:
-        table.add_column("box" if step == "0" else step, justify="right", no_wrap=True)
+    for step in [*("box" if step == "0" else step for step in steps), *(["AUC"] if challenge else [])]:
+        table.add_column(step, justify="right", no_wrap=True)
     table.add_column("first", justify="right", no_wrap=True)
     table.add_column("next", justify="right", no_wrap=True)
     groups = sorted({name for part in methods.values() for name in part["groups"]})
@@ -45,6 +49,8 @@ def results_table(results: dict[str, Any]) -> Table:
 
 def _add_row(table: Table, method: str, mean: dict[str, Any], steps: list[str]) -> None:
     scores = [f"{mean['dice'][step]:.2f} {mean['nsd'][step]:.2f}".replace("0.", ".") for step in steps]
+    if "dice_auc" in mean:
+        scores.append(f"{mean['dice_auc']:.2f} {mean['nsd_auc']:.2f}")
     seconds = (mean["seconds"]["first_click_median"], mean["seconds"]["next_click_median"])
     times = ["-" if value is None else f"{value:.2f}" for value in seconds]
     table.add_row(f"  {Path(method).name[:18]}", *scores, *times)

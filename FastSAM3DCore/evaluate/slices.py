@@ -14,6 +14,8 @@ from .reliability import band_box
 
 __all__ = ["DoubtingSession", "SliceLook", "rank_correlation", "slice_looks", "summarise_looks"]
 
+NEAR = 2
+
 
 class DoubtingSession(SegmentationSession, Protocol):
     """A session that can say how unsure it is; those of this process can."""
@@ -47,12 +49,17 @@ class SliceLook:
 def slice_looks(
     session: DoubtingSession, volume: Volume, mask_kji: NDArray[np.bool_], truth_kji: NDArray[np.bool_]
 ) -> list[SliceLook]:
-    """Look along i, j and k at the slices of the band around the mask; axes without errors are left out."""
+    """Look along i, j and k at the slices of the band around the mask; axes without errors are left out.
+
+    Uncertainty is summed over the mask and `NEAR` voxels around it, as the session does: over everything a prompt
+    touched, the mild doubt of a wide background outweighs the border (rank correlation .70 instead of .83, and .58
+    instead of .82 once calibrated; 30 held-out structures).
+    """
     box = band_box(mask_kji, volume)
     if box.is_empty:
         return []
-    doubt = np.asarray(session.uncertainty(box), dtype=np.float64)
     area = mask_kji[box.slices_kji]
+    doubt = session.uncertainty(box).astype(np.float64) * grown(area, NEAR)
     wrong = area != truth_kji[box.slices_kji]
     looks = []
     for axis in range(3):
@@ -71,6 +78,18 @@ def slice_looks(
             )
         )
     return looks
+
+
+def grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """A mask and what lies within so many steps along the axes, one axis after the other."""
+    out = mask.copy()
+    for axis in range(3):
+        for _ in range(reach):
+            here = np.moveaxis(out, axis, 0)
+            before = here.copy()
+            here[1:] |= before[:-1]
+            here[:-1] |= before[1:]
+    return out
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

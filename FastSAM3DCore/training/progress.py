@@ -68,8 +68,8 @@ class Reporter:
             self._said = row["seconds"]
             self.say(
                 f"step {int(row['step'])}  {100 * progress:.1f}%  targets {int(row['targets'])}  "
-                f"loss {self._smooth['loss']:.3f}  dice {self._smooth['first_dice']:.3f} -> "
-                f"{self._smooth['last_dice']:.3f}  rate {row['rate']:.2e}  {row['seconds']:.0f} s"
+                f"loss {self._smooth['loss']:.3f}  dice {_shown(self._smooth['first_dice'])} -> "
+                f"{_shown(self._smooth['last_dice'])}  rate {row['rate']:.2e}  {row['seconds']:.0f} s"
             )
 
     def say(self, text: str) -> None:
@@ -88,11 +88,16 @@ class Reporter:
         table.add_row(
             f"{int(row['step'])}",
             f"{int(row['targets'])}",
-            *(f"{self._smooth[k]:.3f}" for k in ("loss", "first_dice", "last_dice")),
+            *(_shown(self._smooth[k]) for k in ("loss", "first_dice", "last_dice")),
             f"{row['rate']:.2e}",
             f"{row['seconds']:.0f}",
         )
         return table
+
+
+def _shown(value: float) -> str:
+    """A figure, or a dash while there is none."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def plot_curves(table: Path, picture: Path) -> None:

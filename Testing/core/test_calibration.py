@@ -22,7 +22,7 @@ from FastSAM3DCore.evaluate.reliability import (
     reliability_bins,
     scores,
 )
-from FastSAM3DCore.evaluate.slices import rank_correlation, slice_looks
+from FastSAM3DCore.evaluate.slices import grown, rank_correlation, slice_looks
 from FastSAM3DCore.io.native import image_from_array
 from FastSAM3DCore.modeling.hires import HiresConfig, build_hires, load_hires, save_hires
 from FastSAM3DCore.types import VoxelBox
@@ -177,21 +177,32 @@ def test_rank_correlation_equals_scipys_also_with_ties() -> None:
     assert rank_correlation(np.ones(5), np.arange(5.0)) == 0
 
 
+def test_a_mask_grows_as_a_box_does() -> None:
+    mask = np.zeros((9, 9, 9), bool)
+    mask[4, 4, 0] = True
+    wanted = np.zeros_like(mask)
+    wanted[2:7, 2:7, 0:3] = True
+    assert np.array_equal(grown(mask, 2), wanted)
+
+
 def test_a_session_that_doubts_where_it_errs_points_at_the_worst_slice() -> None:
-    scan, truth = ball_scan()
+    scan, truth = ball_scan(radius_mm=11)
     session = Doubtful(radius=9.3)
     session.set_image(scan)
-    session.add_point((30, 24, 17))
+    session.add_point((26, 24, 17))
     mask = session.mask() != 0
     session.doubt = (mask != truth).astype(float)
-    for look in slice_looks(session, scan, mask, truth):
-        assert look.correlation == pytest.approx(1)
+    looks = slice_looks(session, scan, mask, truth)
+    assert len(looks) == 3
+    for look in looks:
+        assert look.correlation > 0.95  # errors further from the mask than two voxels do not count
         assert look.above > 0.9
         assert look.gain > 1.5
-    session.doubt = 1.0 - session.doubt
-    honest = slice_looks(session, scan, mask, truth)
-    assert len(honest) == 3
-    assert all(look.correlation < 0 for look in honest)
+    session.doubt = np.zeros(mask.shape)
+    session.doubt[17, 24, 37] = 1  # the ball's last slice, where next to nothing is wrong
+    misled = slice_looks(session, scan, mask, truth)[0]
+    assert misled.gain < 0.5
+    assert misled.correlation < 0.5
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from rich.console import Console
 
 from FastSAM3DCore.cli import main
 from FastSAM3DCore.cli.evaluate import run_evaluation
 from FastSAM3DCore.errors import FastSAM3DError, ImageError
 from FastSAM3DCore.evaluate.cases import Case, find_cases
 from FastSAM3DCore.evaluate.markdown import results_markdown
+from FastSAM3DCore.evaluate.report import results_table
 from FastSAM3DCore.evaluate.runner import Settings
 from FastSAM3DCore.io import Segment, save_segmentation
 from FastSAM3DCore.io.native import image_from_array
@@ -201,3 +203,13 @@ def test_the_challenges_table_has_its_own_columns_and_averages_scans(folder: Pat
     mean = results["mean"]
     assert f"| {mean['dice_final']:.3f} | {mean['nsd_final']:.3f} | {mean['dice_auc']:.3f} |" in lines[2]
     assert any(f"{mean['by_case']['nsd_auc']:.3f} AUC" in line for line in lines)
+
+
+def test_the_challenges_table_fits_a_terminal(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    results = run_evaluation(folder, Settings("fake", "cpu", protocol="cvpr2025", baseline=False), fake, "ct_*")
+    Console(width=80).print(results_table(results))
+    out = capfd.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert f"{results['mean']['dice_auc']:.2f} {results['mean']['nsd_auc']:.2f}" in out
+    assert f"{results['mean']['by_case']['dice_auc']:.3f} AUC" in " ".join(out.split())
