@@ -150,6 +150,19 @@ def test_the_help_lists_every_tool_and_key(fresh: AppPage) -> None:
     fresh.page.wait_for_selector("#help-page", state="hidden")
 
 
+def test_escape_closes_help_and_menus_and_other_keys_wait(fresh: AppPage) -> None:
+    fresh.page.click("#help")
+    fresh.page.wait_for_selector("#help-page")
+    fresh.key("b")
+    fresh.key("Escape")
+    fresh.page.wait_for_selector("#help-page", state="hidden")
+    assert fresh.state("tool") == "positive"
+    fresh.page.click("#download")
+    fresh.page.wait_for_selector("#download-seg")
+    fresh.key("Escape")
+    fresh.page.wait_for_selector("#download-seg", state="hidden")
+
+
 def test_every_tool_has_its_key(fresh: AppPage) -> None:
     for tool in TOOLS:
         fresh.key(tool.key)

@@ -19,7 +19,8 @@
     if (event.key === "Enter" && event.target.closest?.("button, select, [role=option]")) return;
     const command = state("shortcuts")?.[keyName(event)];
     if (event.target.closest?.(".f3d-view")) event.stopPropagation();
-    if (!command || document.querySelector(".v-overlay--active .v-dialog") && command !== "action:help") return;
+    // An open menu or dialog has the keys to itself, Escape above all.
+    if (!command || document.querySelector(".v-overlay--active:not(.v-tooltip)") && command !== "action:help") return;
     event.preventDefault();
     event.stopPropagation();
     const [kind, name] = command.split(":");
@@ -145,7 +146,7 @@
       const { ready } = await answer.json();
       if (ready && broken) location.reload();
       else if (ready) tell("");
-      else tell("The session has ended. Your work was saved.", true);
+      else tell("The session has ended. Your work can go on from the last save.", true);
     } catch {
       tell("The server does not answer. Trying again…", false);
     }
