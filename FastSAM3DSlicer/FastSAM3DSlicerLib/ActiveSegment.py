@@ -113,12 +113,14 @@ class ActiveSegment:
         if not self.exists(scene):
             raise PromptError("The segment was removed; choose or add another one.")
 
-    def refresh(self) -> None:
-        """Notice that the volume shows another time point."""
+    def refresh(self) -> bool:
+        """Notice that the volume shows another time point; whether it does."""
         frame = frameIndex(self.volumeNode)
-        if frame != self.frame:
-            self.frame = frame
-            self.activate()
+        if frame == self.frame:
+            return False
+        self.frame = frame
+        self.activate()
+        return True
 
     def image(self, segmentId: str | None = None) -> SegmentImage:
         return SegmentImage(
@@ -193,6 +195,12 @@ class ActiveSegment:
             box = box.union(self.image(segmentId).voxelBox(snapshot.box))
         return box.intersect(VoxelBox((0, 0, 0), shapeIjk(self.volumeNode)))
 
+    @property
+    def isHidden(self) -> bool:
+        """Whether the slice views do not show the segment: nobody would see what a prompt does."""
+        display = self.node.GetDisplayNode()
+        return display is not None and not (display.GetVisibility() and display.GetSegmentVisibility(self.segmentId))
+
     def milliliters(self) -> float:
         """The segment's size."""
         image = self.image()
@@ -203,7 +211,8 @@ class ActiveSegment:
     def describe(self, title: str) -> str:
         """One line for the status bar."""
         prompts = len(self.log.prompts)
-        return f"{self.segment.GetName()}: {title}, {self.milliliters():.2f} ml, {prompts} prompt{'s' * (prompts != 1)}"
+        line = f"{self.segment.GetName()}: {title}, {self.milliliters():.2f} ml, {prompts} prompt{'s' * (prompts != 1)}"
+        return f"{line}; it is hidden, show it in the segment list" if self.isHidden else line
 
     def _findLog(self) -> None:
         state = self._state or SegmentState(self.image())

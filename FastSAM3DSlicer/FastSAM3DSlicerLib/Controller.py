@@ -121,6 +121,23 @@ class Controller:
         self.say(" ".join(filter(None, (self.target(), self.logic.modelNote(), sizeNote(volumeNode)))))
         return True
 
+    def pump(self) -> bool:
+        """Apply answers, start what waits, follow a sequence; for a timer. Returns whether anything runs or waits."""
+        if not self.runner.pump() and self.inside:
+            try:
+                self._followFrame()
+            except FastSAM3DError as error:
+                self.say(str(error))
+        return self.runner.busy
+
+    def _followFrame(self) -> None:
+        """The sequence shows another time point: its prompts are the ones to show."""
+        active = self.logic.active
+        if active is not None and active.exists(self.scene) and active.refresh():
+            self.logic.probability = None
+            self._retarget()
+            self.say(f"Time point {active.frame + 1}. {self.target()}")
+
     def newSegmentation(self, volumeNode: Any) -> Any:
         """An empty segmentation for a volume."""
         node = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volumeNode.GetName()} segmentation")

@@ -138,7 +138,7 @@ class SessionRunner:
             self._fail(error, request)
         else:
             try:
-                update = job.apply(future.result())
+                update = job.applied(future.result())
             except FastSAM3DError as refused:
                 self._fail(refused, request)
                 return

@@ -330,7 +330,7 @@ class Panel:
             self._surfaceTimer.start()
 
     def _pump(self) -> None:
-        busy = self.controller.runner.pump()
+        busy = self.controller.pump()
         self.state.showBusy()
         if not busy and not self._entered:
             self._timer.stop()

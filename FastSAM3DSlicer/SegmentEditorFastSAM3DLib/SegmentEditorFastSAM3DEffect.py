@@ -186,7 +186,7 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
         """Apply answers; called by the timer."""
         if self.controller is None:
             return
-        busy = self.controller.runner.pump()
+        busy = self.controller.pump()
         text = self.controller.runner.busyText
         self.cancelButton.setVisible(bool(text))
         if text:

@@ -79,6 +79,24 @@ class HeadlessScene:
         return transform
 
 
+def bend(scene: Any, *nodes: Any) -> Any:
+    """Put nodes under a transform that no matrix describes."""
+    import vtk
+
+    points = vtk.vtkPoints(), vtk.vtkPoints()
+    for p in ((0, 0, 0), (10, 0, 0), (0, 10, 0), (0, 0, 10), (9, 9, 9)):
+        points[0].InsertNextPoint(p)
+        points[1].InsertNextPoint(p[0] + p[1] ** 2 * 0.1, p[1], p[2])
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetSourceLandmarks(points[0])
+    spline.SetTargetLandmarks(points[1])
+    transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
+    transform.SetAndObserveTransformToParent(spline)
+    for node in nodes:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
 def imageOf(array: np.ndarray) -> Any:
     """vtkImageData of an array indexed [k, j, i] or [k, j, i, component]."""
     import vtk

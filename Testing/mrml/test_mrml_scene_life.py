@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import slicer
 
-from FastSAM3DCore.errors import FastSAM3DError, PromptError
+from FastSAM3DCore.errors import FastSAM3DError, ImageError, PromptError
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DSlicerLib.PromptStore import LOG_TAG, storedModel
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import SHAPE, setWhole, whole
-from Testing.mrml.scene import HeadlessScene
+from Testing.mrml.scene import HeadlessScene, bend
 
 
 def reopened(logic, tmp_path):
@@ -201,3 +201,84 @@ def test_a_segments_status_says_that_work_began(logic, at):
     assert L.GetSegmentStatus(logic.active.segment) == L.NotStarted
     logic.addPoint(at(20, 25, 15))
     assert L.GetSegmentStatus(logic.active.segment) == L.InProgress
+
+
+def test_a_segmentation_with_one_time_point_each_keeps_segments_and_logs_apart(headless, sequence):
+    volume, go = sequence
+    node = headless.addSegmentation(volume)
+    node.GetSegmentation().AddEmptySegment("organ", "Organ")
+    segments = headless.scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Segmentations")
+    for n in range(3):
+        segments.SetDataNodeAtValue(node, str(n))
+    headless.scene.RemoveNode(node)
+    browser = headless.scene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.AddSynchronizedSequenceNode(segments)
+    browser.SetSaveChanges(segments, True)
+    headless.logics["Sequences"].UpdateProxyNodesFromSequences(browser)
+    logic = SegmentationLogic(headless.scene, FakeSession())
+    logic.setVolume(volume)
+    logic.setSegment(browser.GetProxyNode(segments), "organ")
+    world = lambda *ijk: transformPoints(ijkToWorld(volume), [ijk])[0]  # noqa: E731
+    logic.addPoint(world(20, 25, 15))
+    first = whole(logic)
+    go(1)
+    logic.addPoint(world(40, 25, 15))
+    logic.addPoint(world(44, 25, 15))
+    second = whole(logic)
+    assert not (first & second).any()
+    assert [p.kind for p in logic.prompts] == ["point", "point"]
+    go(0)
+    logic.active.refresh()
+    assert np.array_equal(whole(logic), first)
+    assert len(logic.prompts) == 1
+    go(1)
+    logic.active.refresh()
+    assert np.array_equal(whole(logic), second)
+    assert len(logic.prompts) == 2
+
+
+@pytest.mark.parametrize("what", ["scan", "segmentation"])
+def test_a_bending_transform_added_later_is_refused_and_taking_it_away_goes_on(logic, at, headless, what):
+    logic.addPoint(at(20, 25, 15))
+    before, log = whole(logic), logic.prompts
+    node = logic.volumeNode if what == "scan" else logic.active.node
+    position = at(30, 25, 15)
+    bend(headless.scene, node)
+    with pytest.raises(ImageError, match=r"non-linear transform Warp.*Harden"):
+        logic.addPoint(position)
+    node.SetAndObserveTransformNodeID(None)
+    assert np.array_equal(whole(logic), before)
+    assert logic.prompts == log
+    logic.addPoint(position)
+    assert np.array_equal(whole(logic), logic.link.session.mask())
+
+
+@pytest.mark.parametrize("what", ["scan", "segmentation"])
+def test_a_bending_transform_added_while_the_engine_runs_keeps_the_answer_out(logic, at, headless, what):
+    logic.addPoint(at(20, 25, 15))
+    before = whole(logic)
+    node = logic.volumeNode if what == "scan" else logic.active.node
+    job = logic.preparePoint(at(40, 25, 15))
+    answer = job.call()
+    bend(headless.scene, node)
+    with pytest.raises(ImageError, match="non-linear"):
+        job.applied(answer)
+    node.SetAndObserveTransformNodeID(None)
+    assert np.array_equal(whole(logic), before)
+    logic.addPoint(at(28, 25, 15))
+    assert [round(p.point_ijk[0]) for p in logic.prompts] == [20, 28]  # the engine was told again
+    assert np.array_equal(whole(logic), logic.link.session.mask())
+
+
+def test_a_prompt_on_a_hidden_segment_says_that_nobody_sees_it(logic, at):
+    display = logic.active.node.GetDisplayNode()
+    display.SetSegmentVisibility(logic.active.segmentId, False)
+    logic.addPoint(at(20, 25, 15))
+    assert whole(logic).any()
+    assert "it is hidden" in logic.said[-1]
+    display.SetSegmentVisibility(logic.active.segmentId, True)
+    logic.addPoint(at(28, 25, 15))
+    assert "hidden" not in logic.said[-1]
+    display.SetVisibility(False)
+    logic.addPoint(at(35, 25, 15))
+    assert "it is hidden" in logic.said[-1]

@@ -14,7 +14,7 @@ from FastSAM3DCore.types import VoxelBox
 from FastSAM3DSlicerLib import VolumeBridge as bridge
 from FastSAM3DSlicerLib.Prompts import lassoPrompt, scribblePrompt
 from Testing.mrml.conftest import SHAPE
-from Testing.mrml.scene import OBLIQUE
+from Testing.mrml.scene import OBLIQUE, bend
 
 FLIPS = [np.diag([*signs, 1.0]) for signs in itertools.product((1.0, -1.0), repeat=3)]
 SWAPS = [np.eye(4)[[*order, 3]] for order in itertools.permutations(range(3))]
@@ -48,16 +48,7 @@ def test_a_shearing_registration_still_gives_the_engine_a_usable_grid(headless, 
 
 
 def test_a_bending_transform_is_refused_with_what_to_do(headless, scan):
-    points = vtk.vtkPoints(), vtk.vtkPoints()
-    for p in ((0, 0, 0), (10, 0, 0), (0, 10, 0), (0, 0, 10), (9, 9, 9)):
-        points[0].InsertNextPoint(p)
-        points[1].InsertNextPoint(p[0] + p[1] ** 2 * 0.1, p[1], p[2])
-    spline = vtk.vtkThinPlateSplineTransform()
-    spline.SetSourceLandmarks(points[0])
-    spline.SetTargetLandmarks(points[1])
-    node = headless.scene.AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
-    node.SetAndObserveTransformToParent(spline)
-    scan.SetAndObserveTransformNodeID(node.GetID())
+    bend(headless.scene, scan)
     with pytest.raises(ImageError, match=r"non-linear transform Warp.*Harden"):
         bridge.checkVolume(scan)
 
