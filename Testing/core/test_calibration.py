@@ -13,6 +13,7 @@ from safetensors import safe_open
 from FastSAM3DCore.calibration import LOGIT_LIMIT, METADATA_KEY, Calibration
 from FastSAM3DCore.cli import main
 from FastSAM3DCore.cli.calibrate import applied_calibration, run_calibration
+from FastSAM3DCore.doubt import grown, slice_doubt
 from FastSAM3DCore.errors import ImageError, OutputError, WeightsError
 from FastSAM3DCore.evaluate.reliability import (
     Tally,
@@ -22,7 +23,7 @@ from FastSAM3DCore.evaluate.reliability import (
     reliability_bins,
     scores,
 )
-from FastSAM3DCore.evaluate.slices import grown, rank_correlation, slice_looks
+from FastSAM3DCore.evaluate.slices import rank_correlation, slice_looks
 from FastSAM3DCore.io.native import image_from_array
 from FastSAM3DCore.modeling.hires import HiresConfig, build_hires, load_hires, save_hires
 from FastSAM3DCore.types import VoxelBox
@@ -183,6 +184,18 @@ def test_a_mask_grows_as_a_box_does() -> None:
     wanted = np.zeros_like(mask)
     wanted[2:7, 2:7, 0:3] = True
     assert np.array_equal(grown(mask, 2), wanted)
+
+
+def test_doubt_far_from_the_mask_does_not_count_unless_there_is_no_mask() -> None:
+    mask, doubt = np.zeros((20, 20, 20), bool), np.full((20, 20, 20), 0.1, np.float32)
+    mask[8:11, 8:11, 8:11] = True
+    doubt[9, 8:11, 8:11] = 1
+    sums = slice_doubt(doubt, mask, 2)
+    assert sums.argmax() == 9
+    assert sums[9] == pytest.approx(9 + 0.1 * (49 - 9), rel=1e-5)
+    assert sums[5] == 0  # three voxels away
+    assert np.allclose(slice_doubt(doubt, np.zeros_like(mask), 2), doubt.sum(axis=(1, 2)))
+    assert slice_doubt(doubt[:, :, :7], mask[:, :, :7], 0).shape == (7,)
 
 
 def test_a_session_that_doubts_where_it_errs_points_at_the_worst_slice() -> None:
