@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from FastSAM3DCore.errors import FastSAM3DError
+
 from .Controller import Controller
 from .EditMask import POLICIES, isLocked
 from .Statistics import dice
@@ -53,7 +55,7 @@ class PanelState:
         for name in NEEDS_SLICE_MODE:
             getattr(ui, name).setEnabled(active is not None and c.review.on)
         ui.lockButton.setChecked(active is not None and isLocked(active.segment))
-        ui.volumeLabel.setText(f"{active.milliliters():.2f} ml" if active is not None else "-")
+        ui.volumeLabel.setText(number(lambda: f"{active.milliliters():.2f} ml") if active is not None else "-")
 
     def showChoices(self, p: Any, models: dict[str, tuple[str, str]]) -> None:
         """Combo boxes, licence and Dice; the caller holds back the form's signals."""
@@ -78,6 +80,8 @@ class PanelState:
         active, combo = self.controller.logic.active, self.ui.referenceSegmentCombo
         segmentation = p.reference.GetSegmentation() if p.reference is not None else None
         ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
+        if active is not None and p.reference is active.node:
+            ids = [segmentId for segmentId in ids if segmentId != active.segmentId]  # itself would always be 1
         if [combo.itemData(n) for n in range(combo.count)] != ids:
             combo.clear()
             for segmentId in ids:
@@ -85,4 +89,12 @@ class PanelState:
         chosen = p.referenceId if p.referenceId in ids else (ids[0] if ids else "")
         combo.setCurrentIndex(ids.index(chosen) if chosen else -1)
         known = chosen and active is not None and active.exists(self.controller.scene)
-        self.ui.diceLabel.setText(f"{dice(active, p.reference, chosen):.3f}" if known else "-")
+        self.ui.diceLabel.setText(number(lambda: f"{dice(active, p.reference, chosen):.3f}") if known else "-")
+
+
+def number(measure: Callable[[], str]) -> str:
+    """A measurement as text; a dash where the scene does not allow one (a transform that bends space)."""
+    try:
+        return measure()
+    except FastSAM3DError:
+        return "-"

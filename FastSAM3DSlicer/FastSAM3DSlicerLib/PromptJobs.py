@@ -50,7 +50,7 @@ class PromptJobs(PromptResults):
             PromptError: there is no such segment, or no volume is set.
             ImageError: the segmentation is under a non-linear transform.
         """
-        checkVolume(self.volumeNode)
+        self._checkVolume()
         active = ActiveSegment(self.volumeNode, segmentationNode, segmentId)
         if self.active is not None and self.active.isSame(active):
             return
@@ -60,7 +60,7 @@ class PromptJobs(PromptResults):
 
     def addSegment(self, segmentationNode: Any, name: str = "") -> str:
         """Add an empty segment and work on it; returns its id."""
-        checkVolume(self.volumeNode)
+        self._checkVolume()
         segmentId = ActiveSegment.create(self.volumeNode, segmentationNode, name)
         self.setSegment(segmentationNode, segmentId)
         return segmentId
@@ -187,11 +187,15 @@ class PromptJobs(PromptResults):
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _ready(self) -> ActiveSegment:
-        """The active segment, checked to be usable right now."""
+    def _checkVolume(self) -> None:
+        """Raises ImageError or PromptError if the scan cannot be used (any more)."""
         checkVolume(self.volumeNode)
         if self.volumeNode.GetScene() is not self.scene:
             raise PromptError("The volume was removed from the scene; choose another one.")
+
+    def _ready(self) -> ActiveSegment:
+        """The active segment, checked to be usable right now."""
+        self._checkVolume()
         if self.active is None:
             raise PromptError("No segment is chosen; add a segment first.")
         self.active.check(self.scene)

@@ -129,7 +129,10 @@ class PromptSync:
         if not self._observers:
             return  # closed; an answer came late
         with self.held():
-            self.markups.show(self.logic.prompts, self.logic.volumeNode, self._busy)
+            try:
+                self.markups.show(self.logic.prompts, self.logic.volumeNode, self._busy)
+            except FastSAM3DError:  # the scan cannot be used any more; the next prompt says why
+                self.markups.show((), None, self._busy)
         for promptId, node in self.markups.shapes.items():
             self.observe(node, self._sign(promptId))
         for node, positive in list(self.markups.lists.values()):

@@ -86,6 +86,13 @@ def checkVolume(volumeNode: Any) -> None:
     nodeToWorld(volumeNode)
 
 
+def shownVolume(scene: Any) -> Any:
+    """The scan the user is looking at: the slice views' background; None without one."""
+    composite = scene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    node = scene.GetNodeByID(composite.GetBackgroundVolumeID() or "") if composite is not None else None
+    return node if node is not None and node.IsA("vtkMRMLScalarVolumeNode") else None
+
+
 def shapeIjk(volumeNode: Any) -> tuple[int, int, int]:
     """Voxels along i, j, k."""
     i, j, k = volumeNode.GetImageData().GetDimensions()

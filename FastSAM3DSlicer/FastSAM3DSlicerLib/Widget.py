@@ -24,6 +24,7 @@ from .ParameterNode import FastSAM3DParameterNode
 from .Shortcuts import Shortcuts
 from .ShortcutTable import ShortcutTable
 from .ToolBox import TOOLS
+from .VolumeBridge import shownVolume
 
 PUMP_MS = 20
 # Meshing takes 200 ms and more: wait until the user has stopped clicking.
@@ -128,7 +129,7 @@ class Panel:
         self._detach()
         self._parameters = self._makeParameterNode()
         if self._parameters.volume is None:
-            self._parameters.volume = shownVolume()
+            self._parameters.volume = shownVolume(slicer.mrmlScene)
         node = self._parameters.parameterNode
         self._guiTag = self._parameters.connectGui(self.ui)
         self._observer = (node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onParameters))
@@ -166,6 +167,12 @@ class Panel:
             if active is not None and abs(p.threshold - active.log.threshold) > 1e-6 and active.log.prompts:
                 self.controller.setThreshold(p.threshold)
         self.refresh()
+
+    def _followVolume(self) -> None:
+        """A node that was removed and one loaded since may share an ID: then no event told of the change."""
+        if self._parameters is not None and self._parameters.volume is not self.controller.logic.volumeNode:
+            self._target = ()
+            self._onParameters()
 
     def _applyEngine(self, p: FastSAM3DParameterNode) -> None:
         first = not self.engine.chosen
@@ -245,8 +252,7 @@ class Panel:
 
     def useTool(self, tool: str) -> None:
         """Pick a tool up; makes a segmentation and a segment if there is none, asks to install what is missing."""
-        if self.controller.logic.volumeNode is None:
-            self._onParameters()
+        self._followVolume()
         if self.controller.logic.volumeNode is None:
             self.say(self.controller.target())
         elif tool != self.controller.tools.tool and not self.engine.ready():
@@ -259,6 +265,7 @@ class Panel:
 
     def nextSegment(self) -> None:
         """Add an empty segment, in a new segmentation if there is none."""
+        self._followVolume()
         p = self._parameters
         if p is None or p.volume is None:
             self.say(self.controller.target())
@@ -390,10 +397,3 @@ def sliceViews() -> list[tuple[Any, Any]]:
         return []
     widgets = [manager.sliceWidget(name) for name in manager.sliceViewNames()]
     return [(widget.sliceView().interactor(), widget.mrmlSliceNode()) for widget in widgets]
-
-
-def shownVolume() -> Any:
-    """The scan the user is looking at: the slice views' background; None without one."""
-    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
-    node = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "") if composite is not None else None
-    return node if node is not None and node.IsA("vtkMRMLScalarVolumeNode") else None

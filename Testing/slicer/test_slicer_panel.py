@@ -173,7 +173,8 @@ def test_surfaces_are_meshed_again_after_a_pause(ready):
     assert surface() is None
 
 
-def test_smoothing_hands_the_segment_to_the_segment_editor(ready, monkeypatch):
+@pytest.mark.parametrize("effect", ["Smoothing", "Islands"])
+def test_smoothing_and_islands_hand_the_segment_to_the_segment_editor(ready, monkeypatch, effect):
     import slicer
 
     calls = {}
@@ -186,9 +187,9 @@ def test_smoothing_hands_the_segment_to_the_segment_editor(ready, monkeypatch):
     representation = type("Representation", (), {"self": lambda _: holder})()
     slicer.modules.segmenteditor = type("Module", (), {"widgetRepresentation": lambda _: representation})()
     monkeypatch.setattr(slicer.util, "selectModule", lambda name: calls.__setitem__("module", name))
-    ready.ui.smoothingButton.click()
+    getattr(ready.ui, f"{effect.lower()}Button").click()
     assert calls["module"] == "SegmentEditor"
-    assert calls["setActiveEffectByName"] == "Smoothing"
+    assert calls["setActiveEffectByName"] == effect
     assert calls["setCurrentSegmentID"] == ready.logic.active.segmentId
     assert calls["setSourceVolumeNode"] is ready.scan
 

@@ -182,9 +182,9 @@ def test_the_scan_on_screen_is_the_one_that_is_chosen_first(panel):
     composite.SetBackgroundVolumeID(panel.scan.GetID())
     panel.widget.exit()
     panel.parameters()
-    from FastSAM3DSlicerLib.Widget import shownVolume
+    from FastSAM3DSlicerLib.VolumeBridge import shownVolume
 
-    assert shownVolume() is panel.scan
+    assert shownVolume(panel.scene) is panel.scan
 
 
 def test_a_segment_chosen_by_a_script_is_selected_in_the_table(ready):
