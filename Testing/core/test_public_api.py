@@ -1,9 +1,12 @@
 """The package's surface: names, lazy import, errors, and what the wheel carries."""
 
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import FastSAM3DCore
 from FastSAM3DCore import errors
@@ -26,6 +29,22 @@ def test_importing_the_package_loads_no_heavy_library_and_starts_no_thread():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[] 1"
+
+
+@pytest.mark.parametrize(("chosen", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_torchs_threads_wait_without_spinning_unless_the_user_chose_otherwise(chosen, found):
+    code = (
+        "import os, sys, FastSAM3DCore\n"
+        "assert 'torch' not in sys.modules\n"
+        "import FastSAM3DCore.cli, FastSAM3DCore.engine, torch\n"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == found
 
 
 def test_a_missing_name_is_an_attribute_error():
