@@ -74,6 +74,8 @@ class Prompting:
             with self.state:
                 self.state.answers += 1
                 self.notes.say(f"That did not work ({type(error).__name__}: {error}). Nothing was changed.", "error")
+        with self.state:
+            self.state.settled = self.state.answers
 
     async def settle(self) -> None:
         """Wait until everything asked for so far is done."""

@@ -55,7 +55,9 @@ def set_defaults(state: Any, max_upload: int) -> None:
             "uploading": False,
             "upload_progress": 0,
             "max_upload": max_upload,
+            # Answers of the engine so far, and those after which lists and markers are up to date too.
             "answers": 0,
+            "settled": 0,
             "mm_across": {},
             "box": None,
             "box_views": {},

@@ -27,7 +27,7 @@ ARGUMENTS = [
 ]
 READY_MS = 90_000
 ANSWER_MS = 30_000
-DEFAULT_MS = 12_000
+DEFAULT_MS = 30_000
 VIEWPORT = {"width": 1280, "height": 800}
 # Screen axes of each view in RAS: to the right and downwards.
 AXES = {"Red": ((-1, 0, 0), (0, -1, 0)), "Green": ((-1, 0, 0), (0, 0, -1)), "Yellow": ((0, -1, 0), (0, 0, -1))}
@@ -91,7 +91,9 @@ class AppPage:
             ".filter(i => i.naturalWidth > 100).length >= 3",
             timeout=READY_MS,
         )
-        self.page.wait_for_function("() => window.trame.state.get('ready') && !window.trame.state.get('busy')")
+        self.page.wait_for_function(
+            "() => window.trame.state.get('ready') && !window.trame.state.get('busy')", timeout=READY_MS
+        )
         self.page.wait_for_timeout(700)
         return self
 
@@ -155,11 +157,12 @@ class AppPage:
 
     def wait_answer(self, before: int) -> None:
         self.page.wait_for_function(
-            "before => window.trame.state.get('answers') > before && !window.trame.state.get('busy')",
+            "before => ['answers', 'settled'].every(n => window.trame.state.get(n) > before)"
+            " && !window.trame.state.get('busy')",
             arg=before,
             timeout=self.answer_ms,
         )
-        self.page.wait_for_timeout(150)
+        self.page.wait_for_timeout(100)
 
     def click(self, view: str, ras: Sequence[float]) -> None:
         """Bring the slice into view and click there with the current tool; waits for the answer."""
