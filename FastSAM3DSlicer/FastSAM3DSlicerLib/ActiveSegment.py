@@ -16,7 +16,6 @@ from FastSAM3DCore.types import ModelIdentity, VoxelBox
 from . import PromptStore
 from .EditMask import EditRules
 from .History import SegmentLog, Step
-from .ModelNotes import sameWeights
 from .SegmentImage import BINARY, SegmentImage, Snapshot
 from .SegmentState import FoundEdit, SegmentState, handEdit
 from .SegmentWriter import Changes, SegmentWriter
@@ -130,10 +129,13 @@ class ActiveSegment:
     def writer(self, rules: EditRules) -> SegmentWriter:
         return SegmentWriter(self.volumeNode, self.node, self.segmentId, rules)
 
-    def want(self, model: ModelIdentity | None = None) -> Want:
-        """What the session must hold before a prompt on this segment; `model`: the weights it has, if known."""
+    def want(self, same: bool = False) -> Want:
+        """What the session must hold before a prompt on this segment.
+
+        Args:
+            same: the session is known to have the weights that made the log; else the segment's voxels come along.
+        """
         seed = self._dense() if self._seeded else None
-        same = model is not None and sameWeights(self.log.model, model)
         return Want(
             imageKey(self.volumeNode),
             volumeFromNode(self.volumeNode),

@@ -18,7 +18,7 @@ from .History import Step
 from .Job import Job
 from .PromptResults import PromptResults
 from .Prompts import boxPrompt, lassoPrompt, pointPrompt, scribblePrompt
-from .SessionLink import Action, Answer, SessionLink
+from .SessionLink import Action, Answer, SessionLink, Want
 from .VolumeBridge import checkVolume, imageKey
 
 
@@ -127,7 +127,7 @@ class PromptJobs(PromptResults):
         active = self._ready()
         if self.rules.limit is None:
             raise PromptError("Slice mode is off; turn it on to fill one slice.")
-        want = active.want(self.link.model)
+        want = self.wanted(active)
         limit = self.rules.limit
 
         def call() -> Answer:
@@ -137,14 +137,14 @@ class PromptJobs(PromptResults):
 
     def prepareReady(self) -> Job:
         """Load the engine, the scan and the log ahead of the first prompt; changes nothing."""
-        want = self._ready().want(self.link.model)
+        want = self.wanted(self._ready())
         nothing = MaskUpdate(VoxelBox.empty(), np.zeros((0, 0, 0), np.uint8))
         return Job("getting ready", lambda: self.link.ensure(want), lambda _: nothing, self._drop)
 
     def prepareProbe(self) -> Job:
         """Fetch the probability without asking anything new; changes nothing."""
         active = self._ready()
-        want = active.want(self.link.model)
+        want = self.wanted(active)
 
         def apply(answer: Answer) -> MaskUpdate:
             if answer.probability is not None and self.active is active:
@@ -157,7 +157,7 @@ class PromptJobs(PromptResults):
         active = self._ready()
         if not 0.0 < probability < 1.0:
             raise PromptError(f"The threshold must lie between 0 and 1, got {probability}.")
-        want, limit = active.want(self.link.model), self.rules.limit
+        want, limit = self.wanted(active), self.rules.limit
 
         def call() -> Answer:
             return self.link.retune(want, probability, limit, self.wantProbability)
@@ -185,6 +185,10 @@ class PromptJobs(PromptResults):
 
         return Job("redo" if redo else "undo", call, lambda _: self._turned(active, step, redo), self._drop)
 
+    def wanted(self, active: ActiveSegment) -> Want:
+        """What the session must hold before a prompt on this segment."""
+        return active.want(self.link.answersAs(active.log.model))
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _checkVolume(self) -> None:
@@ -205,7 +209,7 @@ class PromptJobs(PromptResults):
 
     def _job(self, title: str, action: Action, session: str = "step", write: Any = None) -> Job:
         active = self._ready()
-        want, edit = active.want(self.link.model), active.findEdit()
+        want, edit = self.wanted(active), active.findEdit()
         limit, probability = self.rules.limit, self.wantProbability
 
         def call() -> Answer:

@@ -79,6 +79,7 @@ class SessionLink:
     def __init__(self, session: SegmentationSession):
         self.session = session
         self.model: ModelIdentity | None = None
+        self._asked = False
         self.imageKey: Any = None
         self.forget()
 
@@ -90,12 +91,17 @@ class SessionLink:
         self.redoDepth = 0
         self.reach = VoxelBox.empty()
 
+    def answersAs(self, model: ModelIdentity | None) -> bool:
+        """Whether the session is known to have these weights; False as long as it was not asked anything."""
+        return self._asked and sameWeights(model, self.model)
+
     def ensure(self, want: Want) -> None:
         """Give the session the scan and the log it lacks.
 
         Raises:
             FastSAM3DError: what the session raised; the next call tries again.
         """
+        self._asked = True
         self.model = getattr(self.session, "model", None)  # a stand-in session may have no weights
         if self.imageKey != want.imageKey:
             self.forget()

@@ -131,3 +131,15 @@ def test_choosing_a_segment_of_other_weights_is_said_before_the_first_click(logi
         controller.runner.pump()
     assert "the next prompt uses fake (99999999)" in said[-1]
     controller.close()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_segments_voxels_are_copied_for_other_weights_only(logic, at, named):
+    if not named:
+        logic.link.session.model = None  # a stand-in without weights
+    logic.addPoint(at(20, 25, 15))
+    assert logic.wanted(logic.active).content is None
+    logic.setSession(otherModel())
+    assert logic.wanted(logic.active).content is not None
+    logic.addPoint(at(28, 25, 15))
+    assert logic.wanted(logic.active).content is None
