@@ -96,7 +96,7 @@ class Runner:
                 begun = perf_counter()
                 self._cancel = cancel
                 try:
-                    answer = await self.call(job.call)
+                    answer = await self.call(lambda: self._unless_cancelled(generation, job))
                 finally:
                     self._cancel = None
                 answered = perf_counter()
@@ -111,6 +111,12 @@ class Runner:
             self._waiting -= 1
         timing = Timing((begun - start) * 1e3, (answered - begun) * 1e3, (written - answered) * 1e3)
         return update, timing
+
+    def _unless_cancelled(self, generation: int, job: Any) -> Any:
+        """On the engine's thread: a job that was cancelled while quiet work held it up does not begin."""
+        if generation != self._generation:
+            raise CancelledError("Cancelled; nothing was changed.")
+        return job.call()
 
     @asynccontextmanager
     async def pause(self) -> AsyncIterator[None]:

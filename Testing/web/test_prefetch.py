@@ -144,6 +144,21 @@ def test_a_click_at_the_prepared_place_lets_it_finish() -> None:
     assert at_desk(Preparing(slow=True), work).begun == [(20, 30, 30)]
 
 
+def test_a_click_cancelled_while_it_waits_for_its_place_never_begins() -> None:
+    async def work(desk: Desk) -> None:
+        desk.prefetch.aim((20, 30, 30))
+        await desk.working()
+        click = asyncio.create_task(desk.click(20, 30, 30))
+        await asyncio.sleep(0.1)
+        desk.runner.cancel()
+        with pytest.raises(CancelledError):
+            await click
+
+    session = at_desk(Preparing(slow=True), work)
+    assert session.given_up == [(20, 30, 30)]
+    assert session.prompts == ()
+
+
 def test_nothing_is_prepared_outside_the_scan_or_for_later_clicks() -> None:
     async def work(desk: Desk) -> None:
         desk.prefetch.aim((-5, 30, 30))
