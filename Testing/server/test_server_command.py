@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +36,7 @@ def served(*options):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as made:
         line = made.stdout.readline()
         try:
-            yield line, re.search(r"http://\S+:\d+", line).group()
+            yield line, re.search(r"https?://\S+:\d+", line).group()
         finally:
             made.send_signal(signal.SIGINT)
             _, errors = made.communicate(timeout=30)
@@ -105,3 +108,23 @@ def test_a_taken_port_is_one_line(capsys):
 def test_loopback_is_known_by_number_and_name():
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.evil.example"))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_a_certificate_makes_it_https(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with served("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)) as (_, url):
+        assert url.startswith("https://")
+        context = ssl.create_default_context(cafile=str(certificate))
+        with urllib.request.urlopen(f"{url}/health", context=context, timeout=10) as answer:
+            assert answer.read() == b'{"status":"ok"}'
+        with pytest.raises(RemoteError):  # nobody vouches for it
+            RemoteSession(url)
