@@ -29,7 +29,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..errors import FastSAM3DError, ImageError, RemoteError
 from ..types import ModelIdentity
-from .messages import call_from, error_fields, pack_update
+from .messages import LOST, call_from, error_fields, pack_update
 from .registry import Answer, Lease, Limits, Registry, SessionFactory
 from .uploads import GEOMETRY_HEADER, VolumeUpload
 from .wire import pack, unpack
@@ -39,8 +39,6 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 FRAME = "application/octet-stream"
-LOST = 410
-"""HTTP status for a session that is not there (any more); the client opens another one."""
 
 
 def create_app(

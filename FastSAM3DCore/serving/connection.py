@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 
 from ..errors import RemoteError
-from .messages import error_from
+from .messages import LOST, error_from
 
 __all__ = ["Connection", "SessionLostError"]
 
@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 PAUSE_SECONDS = 0.3
-LOST = 410
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 Body = bytes | Callable[[], Iterator[bytes]]

@@ -16,7 +16,10 @@ from ..protocol import SegmentationSession
 from ..types import MaskUpdate, VoxelBox
 from .wire import Message, pack
 
-__all__ = ["box_fields", "box_from", "call_from", "error_fields", "error_from", "pack_update", "update_from"]
+__all__ = ["LOST", "box_fields", "box_from", "call_from", "error_fields", "error_from", "pack_update", "update_from"]
+
+LOST = 410
+"""HTTP status for a session that is not there (any more); the client opens another one."""
 
 KNOWN_ERRORS = {name: getattr(errors, name) for name in errors.__all__}
 
