@@ -37,13 +37,13 @@ def measure_ceilings(
 
     Args:
         device: where to compute.
-        side: of the square matrices; enough to fill the device if None.
+        side: of the square matrices; enough to fill the device if None, on a CPU few enough for many attempts.
         megabytes: to copy; far more than any cache holds if None.
         seconds: time for each of the two.
     """
     cuda = device.type == "cuda"
-    side = side or (8192 if cuda else 2048)
-    megabytes = megabytes or (2048 if cuda else 256)
+    side = side or (8192 if cuda else 1024)
+    megabytes = megabytes or (2048 if cuda else 64)
     generator = torch.Generator().manual_seed(0)
     dtype = fast_dtype(device)
     a, b = (torch.randn(side, side, generator=generator).to(device, dtype) for _ in range(2))
