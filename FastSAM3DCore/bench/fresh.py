@@ -48,6 +48,7 @@ def fresh_start(
     clicks: int = 12,
     *,
     threads: int | None = None,
+    dtype: str | None = None,
     spacing_mm: float = 0.8,
     reopened: bool = False,
 ) -> FreshStart:
@@ -58,13 +59,14 @@ def fresh_start(
         scan: voxels along i, j, k.
         clicks: after the first.
         threads: of the CPU; torch decides if None.
+        dtype: what to compute in, as torch names it; the device's fastest if None.
         spacing_mm: voxel size of the scan.
         reopened: measure first clicks on the scan taken in anew, too.
 
     Raises:
         FastSAM3DError: the process failed; its last line says how.
     """
-    wanted = {"device": device, "scan": scan, "clicks": clicks, "threads": threads}
+    wanted = {"device": device, "scan": scan, "clicks": clicks, "threads": threads, "dtype": dtype}
     wanted |= {"spacing_mm": spacing_mm, "reopened": reopened}
     result: FreshStart = run_module("FastSAM3DCore.bench.fresh", wanted)
     return result
@@ -112,7 +114,7 @@ def _measure(wanted: dict[str, Any]) -> FreshStart:
     model, trained = default_network(device)
     loaded = perf_counter()
     volume, organ = abdomen(tuple(wanted["scan"]), wanted["spacing_mm"])
-    session = LocalSession(Engine(model, device))
+    session = LocalSession(Engine(model, device, dtype=wanted["dtype"] and getattr(torch, wanted["dtype"])))
     figures = click_session(session, volume, organ, wanted["clicks"])
     peak = torch.cuda.max_memory_reserved(device) / 2**20 if device.type == "cuda" else peak_resident_mb()
     held = resident_mb()

@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-from ..precision import fast_dtype
 from .fresh import FreshStart, fresh_start, run_module
-from .machine import device_name, machine
+from .machine import device_name, machine, precision_name
 from .many_clicks import ManyClicks, many_clicks
 from .memory import available_mb
 from .scaling import fit_growth
@@ -90,7 +89,7 @@ def run_growth(
         "format": GROWTH_FORMAT,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "precision": str(fast_dtype(device)).removeprefix("torch."),
+        "precision": precision_name(device),
         "volumes": _volumes(device, plan, on_stage),
         "clicks": _clicks(device, plan, on_stage),
         "segments": _segments(device, plan, on_stage),
@@ -118,7 +117,8 @@ METHODS = {
     "power": (
         "Cost ~ size^power, fitted over all sizes by least squares of logarithms, and between the last two alone, "
         "which a constant part hides least. Of times the processor time is fitted, on all threads together: other "
-        "programs disturb it less. Linear or better: at most 1.1, and 1.25 at the end."
+        "programs disturb it less. Linear or better: at most 1.1, and 1.25 at the end. Linear at the end: steeper only among the "
+        "smaller sizes, and at most 1.1 over the last three."
     ),
     "volumes": (
         f"A made-up abdomen of {FIELD_OF_VIEW_MM:g} mm along every axis, finer and finer, int16, so that the clicked "
@@ -162,6 +162,7 @@ def _volume_row(device: torch.device, scan: tuple[int, int, int], plan: GrowthPl
             scan,
             plan.scan_clicks,
             threads=torch.get_num_threads(),
+            dtype=precision_name(device),
             spacing_mm=FIELD_OF_VIEW_MM / max(scan),
         )
         for _ in range(plan.repeats)
@@ -198,6 +199,7 @@ def _clicks(device: torch.device, plan: GrowthPlan, on_stage: Callable[[str], No
         rounds=plan.rounds,
         round_clicks=min(20, plan.clicks),
         threads=torch.get_num_threads(),
+        dtype=precision_name(device),
     )
     together, together_cpu = list(accumulate(found["click_ms"])), list(accumulate(found["click_cpu_ms"]))
     rows = [
@@ -241,6 +243,7 @@ def _segments(device: torch.device, plan: GrowthPlan, on_stage: Callable[[str], 
         return {"rows": [], "growth": {}, "not_measured": "it needs Slicer's libraries: pip install fastsam3d[web]"}
     wanted = {"device": str(device), "scan": plan.segments_on, "segments": plan.segments}
     wanted |= {"counts": steps(plan.segments), "threads": torch.get_num_threads()}
+    wanted["dtype"] = precision_name(device)
     wanted["spacing_mm"] = FIELD_OF_VIEW_MM / max(plan.segments_on)
     found = run_module("Testing.mrml.bench_segments", wanted, folder=SLICER_LAYER.parents[2] / "FastSAM3DSlicer")
     rows: Sequence[dict[str, Any]] = found["rows"]

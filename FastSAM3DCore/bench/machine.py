@@ -11,8 +11,9 @@ import torch
 
 from .. import __version__
 from ..devices import cpu_name
+from ..precision import fast_dtype
 
-__all__ = ["busy_cores", "device_name", "machine"]
+__all__ = ["busy_cores", "device_name", "machine", "precision_name"]
 
 
 def device_name(device: torch.device) -> str:
@@ -20,6 +21,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device}: {torch.cuda.get_device_name(device)}"
     return f"{device}: {cpu_name() if device.type == 'cpu' else 'Apple GPU'}"
+
+
+def precision_name(device: torch.device) -> str:
+    """What this process computes in on a device; the processes it starts for measuring are told to do the same.
+
+    On a CPU the choice is measured, and a busy machine may choose differently a second later.
+    """
+    return str(fast_dtype(device)).removeprefix("torch.")
 
 
 def machine() -> dict[str, str | int | float | None]:

@@ -45,6 +45,7 @@ def many_clicks(
     rounds: int = 4,
     round_clicks: int = 20,
     threads: int | None = None,
+    dtype: str | None = None,
 ) -> ManyClicks:
     """Click an organ of a made-up abdomen over and over.
 
@@ -56,12 +57,13 @@ def many_clicks(
         rounds: of opening, clicking, undoing, to find leaks.
         round_clicks: clicks in each of them.
         threads: of the CPU; torch decides if None.
+        dtype: what to compute in, as torch names it; the device's fastest if None.
 
     Raises:
         FastSAM3DError: the process failed.
     """
     wanted = {"device": device, "scan": scan, "counts": list(counts), "spacing_mm": spacing_mm}
-    wanted |= {"rounds": rounds, "round_clicks": round_clicks, "threads": threads}
+    wanted |= {"rounds": rounds, "round_clicks": round_clicks, "threads": threads, "dtype": dtype}
     result: ManyClicks = run_module("FastSAM3DCore.bench.many_clicks", wanted)
     return result
 
@@ -93,7 +95,8 @@ def _measure(wanted: dict[str, Any]) -> ManyClicks:
         now = resident_mb()
         return None if now is None or base is None else now - base
 
-    session = LocalSession(Engine(default_network(device)[0], device))
+    dtype = wanted["dtype"] and getattr(torch, wanted["dtype"])
+    session = LocalSession(Engine(default_network(device)[0], device, dtype=dtype))
     volume, organ = abdomen(tuple(wanted["scan"]), wanted["spacing_mm"])
     points = clicks_around(organ, volume, wanted["counts"][-1])
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 
-from ..precision import fast_dtype
 from . import figures
 from .attention import HEAD_DIM, HEADS, WINDOW, attention_scaling
 from .compute import Networks, time_batches, time_clicks, time_encoders, time_own_crop, time_sam2d
 from .correctness import agreement, count_gflop
 from .floors import Ceilings, attention_floor_ms, measure_ceilings, network_floors
 from .fresh import FreshStart, fresh_start
-from .machine import device_name, machine
+from .machine import device_name, machine, precision_name
 from .method import describe_methods
 from .networks import Runner
 
@@ -116,7 +115,7 @@ def run_bench(
         "format": figures.BENCH_FORMAT,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "precision": str(fast_dtype(device)).removeprefix("torch."),
+        "precision": precision_name(device),
         "crop": plan.size,
         "encode": {
             "ours_ms": encoders["ours"].median_ms,
@@ -173,7 +172,16 @@ def _fresh_starts(device: torch.device, plan: BenchPlan, begin: Callable[[str], 
     starts = []
     for number in range(plan.starts):
         begin(f"a whole scan in a fresh process, {number + 1} of {plan.starts}")
-        starts.append(fresh_start(str(device), plan.scan, plan.clicks, threads=torch.get_num_threads(), reopened=True))
+        starts.append(
+            fresh_start(
+                str(device),
+                plan.scan,
+                plan.clicks,
+                threads=torch.get_num_threads(),
+                dtype=precision_name(device),
+                reopened=True,
+            )
+        )
     return starts
 
 

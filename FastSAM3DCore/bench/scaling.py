@@ -18,7 +18,9 @@ class Growth(TypedDict):
     """Growth of one cost.
 
     `exponent` over all sizes, `last_exponent` between the last two, which a constant part hides least; None below three
-    (two) sizes with a cost above zero. `verdict` in words.
+    (two) sizes with a cost above zero. `verdict` in words: "linear or better"; "linear at the end", steeper only among
+    the smaller sizes, for example because these fit into caches or into memory that is already there; or "worse than
+    linear".
     """
 
     exponent: float | None
@@ -40,9 +42,9 @@ def fit_growth(sizes: Sequence[float], costs: Sequence[float | None]) -> Growth:
     if len(known) < 3:
         return {"exponent": None, "last_exponent": None, "verdict": "not measured"}
     exponent, last = (fitted_exponent(*zip(*part, strict=True)) for part in (known, known[-2:]))
-    linear = exponent <= LINEAR and last <= LINEAR_AT_THE_END
-    return {
-        "exponent": exponent,
-        "last_exponent": last,
-        "verdict": "linear or better" if linear else "worse than linear",
-    }
+    verdict = "worse than linear"
+    if last <= LINEAR_AT_THE_END and exponent <= LINEAR:
+        verdict = "linear or better"
+    elif last <= LINEAR_AT_THE_END and fitted_exponent(*zip(*known[-3:], strict=True)) <= LINEAR:
+        verdict = "linear at the end"
+    return {"exponent": exponent, "last_exponent": last, "verdict": verdict}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from ..calibration import Calibration
 
 __all__ = ["Embedding", "ModelTraits", "PromptableModel"]
 
@@ -39,6 +41,7 @@ class ModelTraits:
     box_prompts: bool
     mask_prompt_zero: bool
     ignores_padding: bool = False
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @runtime_checkable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..doubt import slice_doubt
 from ..engine import Engine
 from ..errors import ImageError, PromptError
 from ..geometry import CropFrame
@@ -119,7 +119,7 @@ class LocalSession:
 
     def probability(self, box: VoxelBox | None = None) -> NDArray[np.float32]:
         """The foreground probability, float32 in [0, 1], indexed [k, j, i]."""
-        return _sigmoid(self.grid.logits(self._clip(box)))
+        return self.engine.traits.calibration.probability(self.grid.logits(self._clip(box)))
 
     def uncertainty(self, box: VoxelBox | None = None) -> NDArray[np.float32]:
         """Entropy of the foreground probability in bits, float32 in [0, 1], indexed [k, j, i]."""
@@ -130,8 +130,7 @@ class LocalSession:
         box = self.grid.touched
         if box.is_empty:
             return None
-        others = tuple(a for a in range(3) if a != 2 - axis)
-        return box.lower[axis] + int(self.uncertainty(box).sum(axis=others).argmax())
+        return box.lower[axis] + int(slice_doubt(self.uncertainty(box), self.mask(box) != 0, axis).argmax())
 
     def _clip(self, box: VoxelBox | None) -> VoxelBox:
         return self.grid.box if box is None else box.intersect(self.grid.box)
@@ -237,7 +236,7 @@ class LocalSession:
         if not 0.0 < probability < 1.0:
             raise PromptError(f"The threshold must lie between 0 and 1, got {probability}.")
         start = perf_counter()
-        level = round(math.log(probability / (1 - probability)) * STEPS_PER_LOGIT)
+        level = round(float(self.engine.traits.calibration.logit(probability)) * STEPS_PER_LOGIT)
         box = self.grid.set_level(max(-126, min(126, level)))
         return MaskUpdate(box, self.grid.mask(box), seconds={"total": perf_counter() - start})
 
@@ -343,10 +342,6 @@ class LocalSession:
         if frames:
             # Coarse answers must not blur the refined border: the next prompt looks at a fine crop of its own.
             self._frame = None
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float32)
 
 
 def _entropy(probability: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -61,12 +61,12 @@ class Prefetch:
         """Give the engine the scan and the segment's prompts before the first click."""
         active = self.study.logic.active
         if self.session is not None and active is not None:
-            want, link = active.want(), self.study.logic.link
+            want, link = self.study.logic.wanted(active), self.study.logic.link
             self.runner.quietly(lambda: link.ensure(want))
 
     def _start(self, place: np.ndarray) -> None:
         active = self.study.logic.active
-        want, link = active.want(), self.study.logic.link
+        want, link = self.study.logic.wanted(active), self.study.logic.link
         ijk = tuple(float(v) for v in pointsToIjk(self.study.volume_node, place)[0])
         prepare = getattr(self.session, "prefetch", None)
         # Later clicks are answered on the crop of the one before: encoding others would only stand in their way.

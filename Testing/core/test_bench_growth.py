@@ -44,6 +44,15 @@ def test_a_constant_part_does_not_hide_a_steep_end() -> None:
     )
 
 
+def test_a_step_between_small_sizes_is_told_apart_from_steep_growth() -> None:
+    sizes = [1, 8, 27, 64, 216, 512]
+    per_voxel = [0.1, 0.1, 1.0, 2.0, 2.0, 2.0]  # memory that is already there, then fresh pages
+    found = fit_growth(sizes, [size * cost for size, cost in zip(sizes, per_voxel, strict=True)])
+    assert found["exponent"] is not None
+    assert found["exponent"] > 1.3
+    assert found["verdict"] == "linear at the end"
+
+
 def test_costs_that_were_not_measured_are_left_out_and_two_are_not_enough() -> None:
     assert fit_growth([1, 2, 4, 8], [1.0, None, 4.0, 8.0])["exponent"] == pytest.approx(1.0)
     assert fit_growth([1, 2, 4], [1.0, None, 4.0])["verdict"] == "not measured"

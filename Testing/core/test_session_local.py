@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from FastSAM3DCore.doubt import slice_doubt
 from FastSAM3DCore.engine import Engine
 from FastSAM3DCore.errors import CancelledError, DeviceError
 from FastSAM3DCore.prompts import PointPrompt
@@ -200,7 +201,7 @@ def test_probability_and_uncertainty_come_on_request():
     assert update.uncertainty[np.abs(update.probability - 0.5) < 0.05].min() > 0.9
     assert update.uncertainty[update.probability < 0.01].max() < 0.1
     k = session.most_uncertain_slice(2)
-    totals = session.uncertainty().sum(axis=(1, 2))
+    totals = slice_doubt(session.uncertainty(), session.mask() != 0, 2)
     assert totals[k] == pytest.approx(totals.max())
 
 

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from FastSAM3DCore import open_session
 from FastSAM3DCore.bench.end_to_end import clicks_around, middle_of
 from FastSAM3DCore.bench.memory import resident_mb, settle_memory
+from FastSAM3DCore.bench.networks import default_network
 from FastSAM3DCore.bench.phantom import abdomen
+from FastSAM3DCore.engine import Engine
+from FastSAM3DCore.session import LocalSession
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.mrml.scene import HeadlessScene
@@ -37,7 +39,7 @@ def measure(wanted: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         wanted: "device", "scan" (voxels along i, j, k), "spacing_mm", "segments", "counts" (after which to report)
-            and "threads".
+            "threads" and "dtype".
 
     Returns:
         "rows" with, after each count, "together_ms" and "together_cpu_ms" of all segments so far, "click_ms" of
@@ -48,7 +50,9 @@ def measure(wanted: dict[str, Any]) -> dict[str, Any]:
     volume, organ = abdomen(tuple(wanted["scan"]), wanted["spacing_mm"])
     headless = HeadlessScene()
     node = headless.addVolume(volume.array_kji, np.asarray(volume.ijk_to_ras))
-    logic = SegmentationLogic(headless.scene, open_session("default", wanted["device"]))
+    device = torch.device(wanted["device"])
+    session = LocalSession(Engine(default_network(device)[0], device, dtype=getattr(torch, wanted["dtype"])))
+    logic = SegmentationLogic(headless.scene, session)
     logic.setVolume(node)
     segmentation = headless.addSegmentation(node)
     clicks = [(middle_of(organ, volume), True), *clicks_around(organ, volume, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from ...calibration import Calibration
 from ...errors import PromptError, WeightsError
 from ..interface import ModelTraits
 from .config import ARCH, HiresConfig
@@ -147,4 +149,5 @@ def load_hires(path: Path, device: torch.device | str = "cpu") -> HiresModel:
     if differing:
         raise WeightsError(f"{path} does not fit its configuration: {', '.join(differing[:5])}; export it again")
     model.load_state_dict(tensors)
+    model.traits = replace(model.traits, calibration=Calibration.from_metadata(header))
     return model.eval()
