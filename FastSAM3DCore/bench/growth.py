@@ -117,8 +117,8 @@ METHODS = {
     "power": (
         "Cost ~ size^power, fitted over all sizes by least squares of logarithms, and between the last two alone, "
         "which a constant part hides least. Of times the processor time is fitted, on all threads together: other "
-        "programs disturb it less. Linear or better: at most 1.1, and 1.25 at the end. Linear at the end: steeper only among the "
-        "smaller sizes, and at most 1.1 over the last three."
+        "programs disturb it less. Linear or better: at most 1.1, and 1.25 at the end. Linear at the end: steeper only "
+        "among the smaller sizes, and at most 1.1 over the last three."
     ),
     "volumes": (
         f"A made-up abdomen of {FIELD_OF_VIEW_MM:g} mm along every axis, finer and finer, int16, so that the clicked "
