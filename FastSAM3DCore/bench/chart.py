@@ -91,7 +91,7 @@ def click_rows(report: dict[str, Any]) -> list[tuple[str, float | None, bool]]:
 
 def time_words(milliseconds: float) -> str:
     """Three digits and a unit that fits."""
-    if milliseconds < 1000:
+    if milliseconds < 999.5:
         return f"{milliseconds:.3g} ms"
     if milliseconds < 120_000:
         return f"{milliseconds / 1000:.3g} s"

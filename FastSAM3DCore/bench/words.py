@@ -95,7 +95,7 @@ def power_words(cost: str, growth: dict[str, Any]) -> str:
 
 def ms(value: float | None) -> str:
     """Milliseconds with three digits, or a dash."""
-    return f"{'-':>9}   " if value is None else f"{value:>9,.3g} ms" if value < 1000 else f"{value:>9,.0f} ms"
+    return f"{'-':>9}   " if value is None else f"{value:>9,.3g} ms" if value < 999.5 else f"{value:>9,.0f} ms"
 
 
 def bare(value: float | None) -> str:
@@ -104,8 +104,8 @@ def bare(value: float | None) -> str:
 
 
 def mb(value: float | None) -> str:
-    """Whole megabytes, or a dash."""
-    return "-" if value is None else f"{value:,.0f} MB"
+    """Megabytes, whole from ten on, or a dash."""
+    return "-" if value is None else f"{value:,.0f} MB" if value >= 9.95 else f"{value:.2g} MB"
 
 
 def times(ratio: float | None) -> str:

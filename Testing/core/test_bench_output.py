@@ -11,7 +11,7 @@ import pytest
 from FastSAM3DCore.bench.chart import draw_chart, encode_rows, time_words
 from FastSAM3DCore.bench.growth_chart import draw_growth_chart
 from FastSAM3DCore.bench.markdown import BENCH, bench_markdown, growth_markdown, insert_markdown
-from FastSAM3DCore.bench.words import growth_summary, summary
+from FastSAM3DCore.bench.words import growth_summary, mb, ms, summary
 from FastSAM3DCore.cli import main
 from FastSAM3DCore.errors import OutputError
 from Testing.core.bench_reports import MACHINE, bench_report, growth_report
@@ -65,9 +65,16 @@ def test_growth_is_told_with_its_powers_and_what_is_missing() -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "words"), [(0.1234, "0.123 ms"), (12_340.0, "12.3 s"), (600_000.0, "10 min")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.1234, "0.123 ms"), (999.7, "1 s"), (12_340.0, "12.3 s"), (600_000.0, "10 min")]
+)
 def test_times_are_written_with_the_unit_that_fits(value: float, words: str) -> None:
     assert time_words(value) == words
+
+
+def test_figures_have_no_exponents_and_small_ones_are_not_nothing() -> None:
+    assert [ms(value).strip() for value in (999.7, 1234.0, None)] == ["1,000 ms", "1,234 ms", "-"]
+    assert [mb(value) for value in (0.41, 9.97, 4317.0)] == ["0.41 MB", "10 MB", "4,317 MB"]
 
 
 def test_tables_go_between_the_marks_of_a_document_and_nothing_else_changes(tmp_path: Path) -> None:
