@@ -1,4 +1,4 @@
-"""Encodes what lies under the moving hand, so that the first click is as quick as the next."""
+"""Encodes what lies under the moving hand, so that no click waits for an encoding."""
 
 from __future__ import annotations
 
@@ -69,13 +69,11 @@ class Prefetch:
         want, link = self.study.logic.wanted(active), self.study.logic.link
         ijk = tuple(float(v) for v in pointsToIjk(self.study.volume_node, place)[0])
         prepare = getattr(self.session, "prefetch", None)
-        # Later clicks are answered on the crop of the one before: encoding others would only stand in their way.
-        fresh = prepare is not None and not active.log.prompts
         self.place, self._next = place, None
 
         def run() -> None:
             link.ensure(want)
-            if fresh:
+            if prepare is not None:
                 prepare(ijk)
 
         self.runner.quietly(run, cancel=getattr(self.session, "cancel", None), then=self._turn)

@@ -159,17 +159,12 @@ def test_a_click_cancelled_while_it_waits_for_its_place_never_begins() -> None:
     assert session.prompts == ()
 
 
-def test_nothing_is_prepared_outside_the_scan_or_for_later_clicks() -> None:
+def test_corrections_are_prepared_too_but_nothing_outside_the_scan() -> None:
     async def work(desk: Desk) -> None:
         desk.prefetch.aim((-5, 30, 30))
         await desk.settled()
         await desk.click(30, 30, 30)
-        desk.prefetch.forget()
-        desk.prefetch.aim((10, 30, 30))
-        await desk.settled()
         assert desk.session.begun == []
-        desk.study.add_segment()
-        desk.prefetch.forget()
         desk.prefetch.aim((10, 30, 30))
         await desk.settled()
 
