@@ -28,6 +28,9 @@ __all__ = ["Proposer"]
 # answer is taken. A fourth, finer one (34 mm) persuades too often with a fragment: .44 mean Dice instead of .55 at the
 # first click on 11 structures, .62 instead of .72 at the fifth.
 FIRST_SIDES_MM = (60.0, 106.0, 188.0)
+# A scan smaller than that was cut out around something, which fills less of it than the network takes for granted:
+# mean Dice after 1 / 3 / 5 clicks on 22 parts of hippocampi .57 / .67 / .73, in the whole scan .49 / .62 / .71.
+SMALL_SCAN_SHARE = 0.66
 # An edge as strong as the noise around it is worth this much mean probability.
 EDGE_WEIGHT = 0.1
 ZOOM_OUT = 1.6
@@ -99,9 +102,14 @@ class Proposer:
         if current is not None and self._fits(focus, current):
             return [self._tighter_frame(current, focus) or current]
         if focus.side_mm is None and (fresh or current is None):
-            return list(dict.fromkeys(self._frame(focus.centre, side) for side in FIRST_SIDES_MM))
+            return list(dict.fromkeys(self._frame(focus.centre, side) for side in self._first_sides()))
         side = focus.side_mm or current.voxel_mm * max(current.size)  # type: ignore[union-attr]
         return [self._frame(focus.centre, side)]
+
+    def _first_sides(self) -> tuple[float, ...]:
+        axes = self._engine.axes
+        extent = float((np.asarray(axes.shape) * axes.spacing).max())
+        return FIRST_SIDES_MM if extent >= FIRST_SIDES_MM[0] else (extent * SMALL_SCAN_SHARE,)
 
     def _conviction(self, proposal: Proposal, focus: Focus) -> float:
         """How much an answer looks like a structure: sure inside, and set off from its surroundings."""
