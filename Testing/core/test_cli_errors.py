@@ -198,9 +198,14 @@ sys.exit(main())
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(scan: Path, tmp_path: Path) -> None:
     arguments = run("segment", scan, *POINT, "-o", tmp_path / "a.nii.gz", code=SLOW)
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=ROOT
-    )
+    # A suite that was started in the background ignores the signal, and so would everything it starts.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=ROOT
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     time.sleep(0.1)
