@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
+# setuptools warns of every folder that holds data and no code, and of editable installs; nobody can act on either.
+PIP_INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q
 
 .PHONY: help run test check setup setup-run setup-test clean
 
@@ -27,18 +29,18 @@ check: $(VENV)/.test
 setup: $(VENV)/.test
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[web,sample]"
+	$(PIP_INSTALL) -c constraints.txt -e ".[web,sample]"
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	$(PIP_INSTALL) -c constraints.txt -e ".[test]"
 	@touch $@ $(VENV)/.run
 
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Set PYTHON=/path/to/python3." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -U pip
+	$(PIP_INSTALL) -U pip
 
 clean:
 	rm -rf $(VENV)
