@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import STEPS_PER_LOGIT
 from ..types import VoxelBox
 
-__all__ = ["Delta", "LogitGrid", "quantise"]
+__all__ = ["STEPS_PER_LOGIT", "Delta", "LogitGrid", "quantise"]
 
-# Logits are kept as int8 in steps of 1/16, so a 512x512x800 scan costs 210 MB instead of 840 MB. The step at
-# the threshold is 1.6 % of probability; the clip at +-7.9 is a probability of 0.04 %.
-STEPS_PER_LOGIT = 16.0
 BACKGROUND = -127
 
 

@@ -27,12 +27,7 @@ from Testing.core.phantoms import ball_scan
 TINY = HiresConfig(name="tiny", stem=8, middle=16, width=32, heads=2, depth=2, attention_from=0, decoder=(8, 16, 32))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

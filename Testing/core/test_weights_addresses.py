@@ -12,19 +12,9 @@ from FastSAM3DCore.weights.download import download_weights, mirror_urls
 from FastSAM3DCore.weights.files import exclusive
 from FastSAM3DCore.weights.manifest import manifest_entry
 from FastSAM3DCore.weights.transfer import PartState, write_state
-from Testing.core.weights_downloading import assert_installed, assert_nothing_installed, checkpoint_bytes, download
+from Testing.core.weights_downloading import assert_installed, assert_nothing_installed, download
 from Testing.core.weights_helpers import install_tree
 from Testing.core.weights_server import Behaviour, proxying, serving
-
-
-@pytest.fixture(scope="module")
-def content() -> bytes:
-    return checkpoint_bytes()
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> WeightsCache:
-    return WeightsCache(tmp_path / "cache")
 
 
 def test_the_next_address_is_tried_when_a_mirror_has_nothing(

@@ -20,16 +20,6 @@ from Testing.core.weights_server import Behaviour, serving
 DROP = 2 * NETWORK_CHUNK
 
 
-@pytest.fixture(scope="module")
-def content() -> bytes:
-    return checkpoint_bytes()
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> WeightsCache:
-    return WeightsCache(tmp_path / "cache")
-
-
 def test_a_download_is_checked_converted_recorded_and_loads(
     content: bytes, cache: WeightsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,11 +26,6 @@ from Testing.core.weights_helpers import TINY_STUDENT, TINY_TEACHER, answer, ins
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> WeightsCache:
-    return WeightsCache(tmp_path / "cache")
-
-
-@pytest.fixture
 def student_file(tmp_path: Path) -> Path:
     path = tmp_path / "FastSAM3D.pth"
     torch.save({"model_state_dict": tiny_state(), "optimizer_state_dict": {"m": torch.zeros(9)}}, path)
