@@ -6,7 +6,6 @@ DeviceError that says why not).
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import subprocess
@@ -19,6 +18,7 @@ from ..errors import DeviceError
 from .biased_attention import biased_sparse_attention_3d
 from .sparse_attention import Grid
 from .sparse_attention import sparse_attention_3d as torch_sparse_attention_3d
+from .triton_library import load_triton
 
 __all__ = ["KERNELS_VARIABLE", "kernel_obstacle", "sparse_attention_3d"]
 
@@ -85,7 +85,7 @@ def kernel_obstacle(q: Tensor, k: Tensor, v: Tensor, grid: Grid, window: int, bi
         return f"the types {q.dtype}, {k.dtype}, {v.dtype} are not one of float32, float16 and bfloat16"
     if bias is not None and (bias.shape != (q.shape[1], (2 * window - 1) ** 3) or not bias.is_floating_point()):
         return f"the bias has shape {tuple(bias.shape)}, not ({q.shape[1]}, {(2 * window - 1) ** 3})"
-    if not has_triton():
+    if not load_triton():
         return "Triton is not installed (pip install triton)"
     if not q.is_cuda:
         return None if interpreted() else f"it runs on NVIDIA GPUs, not on {q.device.type}"
@@ -95,12 +95,6 @@ def kernel_obstacle(q: Tensor, k: Tensor, v: Tensor, grid: Grid, window: int, bi
     if capability < MIN_CAPABILITY:
         return f"compute capability {capability[0]}.{capability[1]} is below {MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]}"
     return failure_of_proof(q.device, q.dtype)
-
-
-@lru_cache(maxsize=1)
-def has_triton() -> bool:
-    """Whether Triton can be imported."""
-    return importlib.util.find_spec("triton") is not None
 
 
 def interpreted() -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..kernels.triton_library import load_triton
 from .config import STUDENT, TEACHER, ResidualRule, Sam3DConfig
 from .image_encoder import ImageEncoder3d
 from .sam3d import Sam3D
@@ -46,6 +47,7 @@ def build_encoder(config: Sam3DConfig, state: Mapping[str, Tensor]) -> ImageEnco
 
 def with_weights(make: Callable[[Sam3DConfig], Module], config: Sam3DConfig, state: Mapping[str, Tensor]) -> Module:
     """Build without initialising, check strictly, then copy."""
+    load_triton()  # initialising on "meta" makes torch import its compiler, and that imports Triton
     with torch.device("meta"):  # no time lost on random numbers that are overwritten at once
         model = make(config)
     differences = key_differences(shapes_of(model.state_dict()), shapes_of(state))
