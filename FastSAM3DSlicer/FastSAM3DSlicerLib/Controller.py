@@ -128,6 +128,8 @@ class Controller:
                 self._followFrame()
             except FastSAM3DError as error:
                 self.say(str(error))
+        if not self.runner.busy and (notices := self.session.takeNotices()):  # while it is busy, answers overwrite it
+            self.say(" ".join(notices))
         return self.runner.busy
 
     def _followFrame(self) -> None:

@@ -24,6 +24,7 @@ class DeferredSession:
     def __init__(self, opener: Callable[[], SegmentationSession] = noEngine):
         self._opener = opener
         self._session: SegmentationSession | None = None
+        self._noticesTaken = 0
 
     @property
     def isOpen(self) -> bool:
@@ -45,6 +46,12 @@ class DeferredSession:
         cancel = getattr(self._session, "cancel", None)
         if cancel is not None:
             cancel()
+
+    def takeNotices(self) -> list[str]:
+        """What the engine had to give up (a graphics card ran out of memory) and has not been told yet."""
+        notices = getattr(getattr(self._session, "engine", None), "notices", [])[self._noticesTaken :]
+        self._noticesTaken += len(notices)
+        return notices
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

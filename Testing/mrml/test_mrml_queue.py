@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +85,22 @@ def test_running_out_of_graphics_memory_goes_on_on_the_cpu_with_a_notice(control
     assert len(controller.logic.prompts) == 2
     assert np.array_equal(whole(controller.logic), cpu.mask())
     assert session.closed
+
+
+def test_what_the_engine_gave_up_is_said_once_after_the_answer(controller, session):
+    session.engine = SimpleNamespace(notices=[])
+    controller.click(10, 25, 15)
+    finish(controller)
+    session.engine.notices.append("cuda:0 ran out of memory: scans are cut in main memory from now on.")
+    controller.click(30, 25, 15)
+    finish(controller)
+    controller.pump()
+    assert controller.said[-1] == session.engine.notices[0]
+    assert len(controller.logic.prompts) == 2
+    controller.click(40, 25, 15)
+    finish(controller)
+    controller.pump()
+    assert controller.said.count(session.engine.notices[0]) == 1
 
 
 def test_without_a_way_out_a_device_error_is_said_and_nothing_changes(controller, session):
