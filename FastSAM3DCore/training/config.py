@@ -72,6 +72,7 @@ class TrainConfig:
         plans: crop sizes.
         steps: optimiser steps; the schedule's length unless `deadline` is set.
         deadline: local wall-clock end as ISO time; the schedule then follows the clock.
+        optimizer: "adamw", or "muon" (matrices and kernels; AdamW for the rest).
         learning_rate: peak.
         warmup: steps.
         decay: share of the schedule over which the rate falls to zero at the end.
@@ -100,6 +101,7 @@ class TrainConfig:
     plans: tuple[SizePlan, ...] = (SizePlan(),)
     steps: int = 1000
     deadline: str = ""
+    optimizer: str = "adamw"
     learning_rate: float = 1.5e-3
     warmup: int = 40
     decay: float = 0.25
@@ -153,6 +155,8 @@ class TrainConfig:
         """
         if self.network not in ("teacher", "student", "custom"):
             raise ConfigError(f"network must be teacher, student or custom, not {self.network!r}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ConfigError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
         if not self.plans or any(p.size % 8 or p.size < 16 or p.crops < 1 or p.targets < 1 for p in self.plans):
             raise ConfigError("plans need sizes that are multiples of 8 (16 at least) and at least one crop and target")
         if not any(p.start == 0 for p in self.plans):

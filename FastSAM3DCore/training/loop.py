@@ -17,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.hires import HiresModel, build_hires, load_hires, save_hires
 from .checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
-from .config import TrainConfig
+from .config import ConfigError, TrainConfig
 from .data.draw import Draw, Shape
 from .data.engine import DataEngine
 from .data.pool import Batch, ScenePool
 from .holdout import HeldOutCrop, held_out_crops, mean_scores
+from .optimizer import make_optimizer
 from .progress import Curves, Reporter, plot_curves
 from .schedule import Schedule, pick_plan
 from .step import InteractiveStep, StepResult
@@ -56,9 +57,7 @@ class Trainer:
         self.engine = DataEngine.of(config, self.device)
         self.pool = ScenePool(self.engine, config.reuse, stride=self.world, following=self.rank)
         self.task: nn.Module = self.make_task()
-        self.optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-        )
+        self.optimizer = make_optimizer(config, self.parameters())
         self.step, self.seen, self.seconds, self.started = 0, 0, 0.0, time.time()
         self.held_out: list[HeldOutCrop] | None = None
 
@@ -180,6 +179,11 @@ class Trainer:
         if not path.exists():
             return False
         state = load_checkpoint(path, self.device)
+        made = json.loads(state["config"]).get("optimizer", "adamw")
+        if made != self.config.optimizer:
+            raise ConfigError(
+                f"{path} was made with optimizer {made}; keep that, or start a new output from its weights (`initial`)"
+            )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

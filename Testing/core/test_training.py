@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -24,6 +25,7 @@ from FastSAM3DCore.training.data.pool import ScenePool
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
 from FastSAM3DCore.training.data.volumes import load_volume
 from FastSAM3DCore.training.loop import Trainer
+from FastSAM3DCore.training.optimizer import MuonAdamW
 from FastSAM3DCore.training.preview import draw_contact_sheet
 from FastSAM3DCore.training.prompting import corrective_clicks, first_prompts
 from FastSAM3DCore.training.schedule import Schedule
@@ -247,10 +249,11 @@ def test_a_tiny_network_learns_to_follow_prompts(tmp_path):
     assert (tmp_path / "curves.png").exists()
 
 
-def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_digit(tmp_path):
-    whole = tiny_config(tmp_path / "whole", steps=14)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_digit(tmp_path, optimizer):
+    whole = tiny_config(tmp_path / "whole", steps=14, optimizer=optimizer)
     Trainer(whole, "cpu").run()
-    parts = tiny_config(tmp_path / "parts", steps=14)
+    parts = tiny_config(tmp_path / "parts", steps=14, optimizer=optimizer)
     Trainer(parts, "cpu").run(stop_at=6)
     again = Trainer(parts, "cpu")
     assert again.resume()
@@ -259,6 +262,41 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_digit(tmp_path):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     one, two = (load_hires(tmp_path / name / "weights.safetensors").state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused_and_says_how_to_go_on(tmp_path):
+    Trainer(tiny_config(tmp_path, steps=2), "cpu").run()
+    with pytest.raises(ConfigError, match=r"adamw.*initial"):
+        Trainer(tiny_config(tmp_path, steps=4, optimizer="muon"), "cpu").resume()
+
+
+def test_muon_moves_kernels_and_matrices_whatever_their_layout_and_leaves_what_has_no_gradient():
+    torch.manual_seed(0)
+    layers = torch.nn.ModuleList([torch.nn.Conv3d(16, 16, 3), torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)])
+    other = copy.deepcopy(layers)
+    other[0].weight.data = other[0].weight.data.contiguous(memory_format=torch.channels_last_3d)
+    before = [p.detach().clone() for p in layers.parameters()]
+    for network in (layers, other):
+        optimizer = MuonAdamW(network.parameters(), 0.1, 0.0)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (network[1](network[0](torch.ones(1, 16, 3, 3, 3)).flatten(1)) ** 2).sum().backward()
+            optimizer.step()
+    moved = [not torch.equal(p, b) for p, b in zip(layers.parameters(), before, strict=True)]
+    assert moved == [True] * 4 + [False] * 2
+    for one, two in zip(layers.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)
+
+
+def test_a_muon_update_turns_every_direction_by_the_same_amount():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv3d(16, 16, 1)
+    before = layer.weight.detach().clone()
+    optimizer = MuonAdamW(layer.parameters(), 0.01, 0.0)
+    layer.weight.grad = torch.diag(torch.logspace(-2, 2, 16)).reshape(16, 16, 1, 1, 1)  # singular values 0.01 .. 100
+    optimizer.step()
+    turned = torch.linalg.svdvals((layer.weight.detach() - before).reshape(16, 16))
+    assert turned.max() < 3 * turned[:8].min()
 
 
 def test_two_processes_train_together_and_stop_at_the_same_step(tmp_path):
