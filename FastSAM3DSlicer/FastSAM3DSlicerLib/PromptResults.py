@@ -155,7 +155,7 @@ class PromptResults:
     def _tell(
         self, active: ActiveSegment, box: VoxelBox, promptId: int | None, title: str, note: str = ""
     ) -> MaskUpdate:
-        content = active.image().read(box).astype(np.uint8)
+        content = active.image().read(box).view(np.uint8)
         update = MaskUpdate(box, content, prompt_id=promptId)
         self.onUpdate(update)
         self.onStatus(". ".join(filter(None, (active.describe(title), note))))

@@ -193,12 +193,15 @@ class SegmentImage:
 
     def _get(self, native: VoxelBox) -> np.ndarray:
         """This segment in a box of its own voxels, bool; outside its extent there is nothing."""
-        out = np.zeros(native.shape_ijk[::-1], bool)
         mine = self.box
         both = native.intersect(mine)
-        if not both.is_empty:
-            there = self.labels()[shiftBox(both, -np.array(mine.lower)).slices_kji]
-            out[shiftBox(both, -np.array(native.lower)).slices_kji] = there == self.segment.GetLabelValue()
+        if both.is_empty:
+            return np.zeros(native.shape_ijk[::-1], bool)
+        there = self.labels()[shiftBox(both, -np.array(mine.lower)).slices_kji] == self.segment.GetLabelValue()
+        if both == native:
+            return there
+        out = np.zeros(native.shape_ijk[::-1], bool)
+        out[shiftBox(both, -np.array(native.lower)).slices_kji] = there
         return out
 
     def _put(self, native: VoxelBox, values: np.ndarray, where: np.ndarray | np.bool_) -> None:
@@ -213,7 +216,11 @@ class SegmentImage:
         view = self.labels()[shiftBox(both, -np.array(mine.lower)).slices_kji]
         label = self.segment.GetLabelValue()
         if label == 1 and not self.sharers():  # nobody else is on this layer: one pass instead of six
-            np.copyto(view, values[cut], where=where[cut] if np.ndim(where) else True)
+            if np.ndim(where) and view.dtype == np.uint8:  # masking bytes takes half the time of a masked copy
+                view &= where[cut].view(np.uint8) - np.uint8(1)
+                view |= (values[cut] & where[cut]).view(np.uint8)
+            else:
+                np.copyto(view, values[cut], where=where[cut] if np.ndim(where) else True)
             self.image.Modified()
             return
         if ((view != 0) & (view != label) & wanted[cut]).any():  # a neighbour on this layer is there: keep it
