@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..calibration import STEPS_PER_LOGIT
 from ..types import VoxelBox
 
-__all__ = ["STEPS_PER_LOGIT", "Delta", "LogitGrid", "quantise"]
+__all__ = ["BACKGROUND", "UNDECIDED", "Delta", "LogitGrid", "decoded", "quantise"]
 
-BACKGROUND = -127
+Numbers = TypeVar("Numbers", NDArray[np.float32], Tensor)
+
+# Sure background is code 0: an array of zeros takes no memory until it is written to, so that opening a scan of
+# 1024^3 voxels is immediate; filling it with another number took 2 s and 1 GB.
+BACKGROUND = 0
+# The code of logit 0.
+UNDECIDED = 127
 
 
-def quantise(logits: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Logits as int8 sixteenths, rounded away from zero so that no voxel changes sides.
+def quantise(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Logits as codes, sixteenths above `BACKGROUND`, rounded so that no voxel changes sides.
 
-    Positive logits stay positive and the others do not become so.
+    Codes above `UNDECIDED` are positive logits, and only those.
     """
     scaled = logits * STEPS_PER_LOGIT
     np.ceil(scaled, out=scaled)  # (0, 1/16] -> 1, (-1/16, 0] -> 0
-    np.clip(scaled, BACKGROUND, 127, out=scaled)
-    return scaled.astype(np.int8)
+    np.clip(scaled, -UNDECIDED, UNDECIDED, out=scaled)
+    scaled += UNDECIDED
+    return scaled.astype(np.uint8)
+
+
+def decoded(codes: Numbers) -> Numbers:
+    """Logits of codes given as floating-point numbers, which may lie between codes; array or tensor."""
+    return (codes - UNDECIDED) / STEPS_PER_LOGIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,16 +47,16 @@ class Delta:
     Attributes:
         box: the smallest box around the changed logits.
         mask_box: the smallest box around the voxels that changed sides at `level`.
-        level: the foreground level at the time.
+        level: the foreground level at the time, a code.
         changed: packed bits, one per voxel of `box`.
-        values: the old logits of the changed voxels.
+        values: the old codes of the changed voxels.
     """
 
     box: VoxelBox
     mask_box: VoxelBox
     level: int
     changed: NDArray[np.uint8]
-    values: NDArray[np.int8]
+    values: NDArray[np.uint8]
 
     @property
     def nbytes(self) -> int:
@@ -51,25 +64,25 @@ class Delta:
 
 
 class LogitGrid:
-    """Foreground logits of one structure on the scan's grid, int8 sixteenths indexed [k, j, i].
+    """Foreground logits of one structure on the scan's grid, uint8 codes (see `quantise`) indexed [k, j, i].
 
     Attributes:
         touched: the smallest box known to hold everything that is not background.
-        level: quantised logit above which a voxel is foreground.
+        level: code above which a voxel is foreground.
     """
 
     def __init__(self, shape_kji: tuple[int, int, int]) -> None:
-        self.values = np.full(shape_kji, BACKGROUND, dtype=np.int8)
+        self.values = np.zeros(shape_kji, dtype=np.uint8)
         self.touched = VoxelBox.empty()
-        self.level = 0
+        self.level = UNDECIDED
 
     @property
     def box(self) -> VoxelBox:
         k, j, i = self.values.shape
         return VoxelBox((0, 0, 0), (i, j, k))
 
-    def read(self, box: VoxelBox) -> NDArray[np.int8]:
-        """A view of the quantised logits of a box."""
+    def read(self, box: VoxelBox) -> NDArray[np.uint8]:
+        """A view of the codes of a box."""
         return self.values[box.slices_kji]
 
     def mask(self, box: VoxelBox) -> NDArray[np.uint8]:
@@ -78,7 +91,7 @@ class LogitGrid:
 
     def logits(self, box: VoxelBox) -> NDArray[np.float32]:
         """Logits of a box, float32."""
-        return np.asarray(self.read(box), dtype=np.float32) / np.float32(STEPS_PER_LOGIT)
+        return decoded(np.asarray(self.read(box), dtype=np.float32))
 
     def foreground_box(self) -> VoxelBox:
         """The tight box around the foreground; empty if there is none."""
@@ -93,14 +106,14 @@ class LogitGrid:
         return box
 
     def set_level(self, level: int) -> VoxelBox:
-        """Move the foreground level; returns the box of voxels that changed sides."""
+        """Move the foreground level, a code; returns the box of voxels that changed sides."""
         low, high = min(level, self.level), max(level, self.level)
         region = self.read(self.touched)
         self.level = level
         return tight_box((region > low) & (region <= high), self.touched)
 
-    def write(self, box: VoxelBox, values: NDArray[np.int8]) -> Delta | None:
-        """Replace the logits of a box; None if nothing differs."""
+    def write(self, box: VoxelBox, values: NDArray[np.uint8]) -> Delta | None:
+        """Replace the codes of a box; None if nothing differs."""
         old = self.read(box)
         different = old != values
         inner = tight_box(different, box)
@@ -125,15 +138,13 @@ class LogitGrid:
 
 def tight_box(flags: NDArray[Any], box: VoxelBox) -> VoxelBox:
     """The smallest box around the true voxels of `flags`, which covers `box`, indexed [k, j, i]."""
-    lower, upper = [0, 0, 0], [0, 0, 0]
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != 2 - axis)
-        along = np.flatnonzero(flags.any(axis=others))
-        if along.size == 0:
-            return VoxelBox.empty()
-        lower[axis] = box.lower[axis] + int(along[0])
-        upper[axis] = box.lower[axis] + int(along[-1]) + 1
-    return VoxelBox(tuple(lower), tuple(upper))  # type: ignore[arg-type]
+    flat = np.asarray(flags.any(axis=0))  # along the slowest axis first: the other two are then found in one slice
+    hits = [np.flatnonzero(along) for along in (flat.any(axis=0), flat.any(axis=1), flags.any(axis=(1, 2)))]
+    if hits[0].size == 0:
+        return VoxelBox.empty()
+    lower = tuple(low + int(hit[0]) for low, hit in zip(box.lower, hits, strict=True))
+    upper = tuple(low + int(hit[-1]) + 1 for low, hit in zip(box.lower, hits, strict=True))
+    return VoxelBox(lower, upper)  # type: ignore[arg-type]
 
 
 def _relative(inner: VoxelBox, outer: VoxelBox) -> tuple[slice, slice, slice]:

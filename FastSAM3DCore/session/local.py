@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import STEPS_PER_LOGIT
 from ..doubt import slice_doubt
 from ..engine import Engine
 from ..errors import ImageError, PromptError
@@ -27,7 +28,7 @@ from ..prompts import (
 from ..types import MaskUpdate, ModelIdentity, Volume, VoxelBox
 from .acceptance import Proposal, restrict
 from .checks import check_prompt, check_voxels, inside_box, inside_scan
-from .grid import STEPS_PER_LOGIT, Delta, LogitGrid
+from .grid import UNDECIDED, Delta, LogitGrid
 from .history import History, Step
 from .painting import Painter
 from .proposals import Proposer
@@ -237,7 +238,7 @@ class LocalSession:
             raise PromptError(f"The threshold must lie between 0 and 1, got {probability}.")
         start = perf_counter()
         level = round(float(self.engine.traits.calibration.logit(probability)) * STEPS_PER_LOGIT)
-        box = self.grid.set_level(max(-126, min(126, level)))
+        box = self.grid.set_level(UNDECIDED + max(1 - UNDECIDED, min(UNDECIDED - 1, level)))
         return MaskUpdate(box, self.grid.mask(box), seconds={"total": perf_counter() - start})
 
     # ---- how a change is made -------------------------------------------------------------------------

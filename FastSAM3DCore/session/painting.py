@@ -7,12 +7,13 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import STEPS_PER_LOGIT
 from ..engine import Engine
 from ..geometry import paste_positions, resample_axes
 from ..prompts import LassoPrompt, PointPrompt, Prompt, ScribblePrompt
 from ..types import VoxelBox
 from .acceptance import Proposal
-from .grid import BACKGROUND, STEPS_PER_LOGIT, Delta, LogitGrid, quantise
+from .grid import BACKGROUND, UNDECIDED, Delta, LogitGrid, quantise
 from .shapes import polygon_mask, polyline_voxels
 
 __all__ = ["Painter"]
@@ -55,7 +56,7 @@ class Painter:
         high = np.minimum((where.amax(0).numpy() + 2) * stride, frame.size)
         return frame.box(axes.shape, low, high).intersect(axes.box_from_ijk(limit))
 
-    def _blended(self, proposal: Proposal, box_ras: VoxelBox) -> tuple[VoxelBox, NDArray[np.int8]]:
+    def _blended(self, proposal: Proposal, box_ras: VoxelBox) -> tuple[VoxelBox, NDArray[np.uint8]]:
         """The box on the scan's grid and its new values."""
         axes, stride = self._engine.axes, self._engine.traits.mask_stride
         positions = axes.per_array_axis(paste_positions(axes, proposal.frame, box_ras, stride))
@@ -66,7 +67,7 @@ class Painter:
         accept = resample_axes(axes.canonical_to_array(proposal.accept).numpy(), positions).numpy()
         old = self._grid.logits(box)
         blended = np.asarray(old + accept * (logits - old), dtype=np.float32)
-        return box, np.where(accept > 0, quantise(blended), self._grid.read(box)).astype(np.int8)
+        return box, np.where(accept > 0, quantise(blended), self._grid.read(box)).astype(np.uint8)
 
     def honour(self, prompt: Prompt, deltas: list[Delta]) -> None:
         """What a person pointed at is on their side of the mask, whatever the network says."""
@@ -97,19 +98,19 @@ class Painter:
         """Take over a mask of the whole scan; voxels that agree with it keep their logit."""
         values = self._grid.read(self._grid.box)
         already = (values > self._grid.level) == mask
-        decided = np.where(mask, np.int8(self._decided_level(True)), np.int8(self._decided_level(False)))
+        decided = np.where(mask, np.uint8(self._decided_level(True)), np.uint8(self._decided_level(False)))
         self._write(self._grid.box, np.where(already, values, decided), deltas)
 
     def _decided_level(self, positive: bool) -> int:
         decided, level = int(DECIDED * STEPS_PER_LOGIT), self._grid.level
-        return max(decided, level + 1) if positive else min(-decided, level)
+        return max(UNDECIDED + decided, level + 1) if positive else min(UNDECIDED - decided, level)
 
     def blank(self, deltas: list[Delta]) -> None:
         """Background everywhere."""
         box = self._grid.touched
-        self._write(box, np.full(self._grid.read(box).shape, BACKGROUND, dtype=np.int8), deltas)
+        self._write(box, np.full(self._grid.read(box).shape, BACKGROUND, dtype=np.uint8), deltas)
 
-    def _write(self, box: VoxelBox, values: NDArray[np.int8], deltas: list[Delta]) -> None:
+    def _write(self, box: VoxelBox, values: NDArray[np.uint8], deltas: list[Delta]) -> None:
         delta = self._grid.write(box, values)
         if delta is not None:
             deltas.append(delta)

@@ -19,7 +19,7 @@ from ..framing import frame_around
 from ..geometry import CropFrame, sample_crop
 from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
 from .acceptance import Focus, Proposal, dilate, near_focus
-from .grid import STEPS_PER_LOGIT, LogitGrid
+from .grid import LogitGrid, decoded
 from .shapes import polygon_points, polyline_voxels
 
 __all__ = ["Proposer"]
@@ -215,7 +215,7 @@ class Proposer:
         coarse = CropFrame(origin, step, size, frame.voxel_mm * stride)  # type: ignore[arg-type]
         # Far below the scan's resolution the nearest voxel tells as much, and costs an eighth of the reads.
         method: Literal["nearest", "linear"] = "nearest" if max(step) >= 2 else "linear"
-        return sample_crop(self._grid.values, self._engine.axes, coarse, method) / STEPS_PER_LOGIT
+        return decoded(sample_crop(self._grid.values, self._engine.axes, coarse, method))
 
     def _fade(self, frame: CropFrame, shape: Sequence[int]) -> Tensor:
         """Acceptance that falls to zero at faces where the scan goes on, (d, h, w)."""

@@ -1,6 +1,8 @@
 """What the engine's own session promises beyond the contract."""
 
+import resource
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from FastSAM3DCore.errors import CancelledError, DeviceError
 from FastSAM3DCore.prompts import PointPrompt
 from FastSAM3DCore.session import LocalSession
 from FastSAM3DCore.session.acceptance import components
-from FastSAM3DCore.session.grid import LogitGrid, quantise
+from FastSAM3DCore.session.grid import BACKGROUND, UNDECIDED, LogitGrid, decoded, quantise
 from FastSAM3DCore.types import Volume, VoxelBox
 from Testing.core.phantoms import OBLIQUE, ball_scan, dice, orientations
 from Testing.core.toy_model import ToyModel
@@ -216,15 +218,28 @@ def test_memory_of_the_history_is_a_fraction_of_full_copies():
 
 def test_quantised_logits_never_change_sides():
     logits = np.array([-20, -0.06, -1e-6, 0.0, 1e-6, 0.06, 3.0, 20], dtype=np.float32)
-    assert ((quantise(logits.copy()) > 0) == (logits > 0)).all()
-    restored = quantise(logits.copy()) / 16.0
+    codes = quantise(logits.copy())
+    assert ((codes > UNDECIDED) == (logits > 0)).all()
+    assert codes[0] == BACKGROUND
+    restored = decoded(codes.astype(np.float32))
     assert np.abs(restored - np.clip(logits, -127 / 16, 127 / 16)).max() <= 1 / 16
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
+def test_an_empty_grid_takes_no_memory_until_it_is_written_to():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = resident()
+    grid = LogitGrid((600, 600, 600))
+    assert grid.mask(VoxelBox((0, 0, 0), (8, 8, 8))).sum() == 0
+    assert resident() - before < 20e6  # of 216 MB
 
 
 def test_a_write_and_its_delta_cancel_out():
     rng = np.random.default_rng(0)
     grid = LogitGrid((10, 12, 14))
-    grid.values[...] = rng.integers(-127, 127, grid.values.shape)
+    grid.values[...] = rng.integers(0, 255, grid.values.shape)
     before = grid.values.copy()
     box = VoxelBox((2, 3, 4), (9, 8, 9))
     after = grid.read(box).copy()
