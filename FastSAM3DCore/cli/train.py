@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..errors import FastSAM3DError
 
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
+    from ..training.schedule import Slot
 
 __all__ = ["distill", "train"]
 
@@ -33,6 +35,14 @@ DataOption = Annotated[
     str | None, typer.Option("--data", help="Folder with labelmaps/, scans/ and unlabelled/; replaces the config's.")
 ]
 OutputOption = Annotated[str | None, typer.Option("--output", help="Folder of the run; replaces the config's.")]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        min=0.01,
+        help="Stop within this time, with a checkpoint; the schedule stays, and the same command goes on from there.",
+    ),
+]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Another length; replaces the config's.")]
 
 
@@ -42,6 +52,7 @@ def train(
     fresh: FreshOption = False,
     device: DeviceOption = "auto",
     deadline: DeadlineOption = None,
+    minutes: MinutesOption = None,
     steps: StepsOption = None,
     data: DataOption = None,
     output: OutputOption = None,
@@ -50,6 +61,7 @@ def train(
 
     Several GPUs: start with torchrun --nproc-per-node=N -m FastSAM3DCore.cli train CONFIG.
     """
+    began = time.time()
     with _one_line_errors():
         run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
         if preview is not None:
@@ -57,7 +69,7 @@ def train(
             return
         from ..training.loop import train as start
 
-        start(run, device, fresh)
+        start(run, device, fresh, _slot(began, minutes))
 
 
 def distill(
@@ -65,15 +77,18 @@ def distill(
     fresh: FreshOption = False,
     device: DeviceOption = "auto",
     deadline: DeadlineOption = None,
+    minutes: MinutesOption = None,
     steps: StepsOption = None,
     data: DataOption = None,
     output: OutputOption = None,
 ) -> None:
     """Distil a student from a trained teacher, layer by layer; goes on where an earlier run stopped."""
+    began = time.time()
     with _one_line_errors():
         from ..training.distill import distill as start
 
-        start(_adapted(config, deadline=deadline, steps=steps, data=data, output=output), device, fresh)
+        run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
+        start(run, device, fresh, _slot(began, minutes))
 
 
 def _adapted(path: Path, **changes: str | int | None) -> TrainConfig:
@@ -82,6 +97,13 @@ def _adapted(path: Path, **changes: str | int | None) -> TrainConfig:
 
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     return dataclasses.replace(TrainConfig.load(path), **given)
+
+
+def _slot(began: float, minutes: float | None) -> Slot | None:
+    """The time this process gets, the loading of the data included."""
+    from ..training.schedule import Slot
+
+    return None if minutes is None else Slot(began, minutes)
 
 
 def _preview(config: TrainConfig, target: Path) -> None:

@@ -22,6 +22,7 @@ from .config import ConfigError, DistillPlan, TrainConfig
 from .data.draw import Draw
 from .data.pool import Batch
 from .loop import Trainer, fast_layout
+from .schedule import Slot
 from .step import InteractiveStep, StepResult
 
 __all__ = ["DistillTask", "DistillTrainer", "distill", "feature_error", "inherit", "stage_at"]
@@ -160,10 +161,10 @@ def load_teacher(path: Path) -> HiresModel:
     return model
 
 
-def distill(config: TrainConfig, device: str = "auto", fresh: bool = False) -> DistillTrainer:
-    """Run a distillation, going on from its output folder's checkpoint unless `fresh`."""
+def distill(config: TrainConfig, device: str = "auto", fresh: bool = False, slot: Slot | None = None) -> DistillTrainer:
+    """Run a distillation, as `train` runs a training."""
     trainer = DistillTrainer(config, device)
     if not fresh:
         trainer.resume()
-    trainer.run()
+    trainer.run(slot=slot)
     return trainer

@@ -24,7 +24,7 @@ from .data.pool import Batch, ScenePool
 from .holdout import HeldOutCrop, held_out_crops, mean_scores
 from .optimizer import make_optimizer
 from .progress import Curves, Reporter, plot_curves
-from .schedule import Schedule, pick_plan
+from .schedule import Schedule, Slot, pick_plan
 from .step import InteractiveStep, StepResult
 
 __all__ = ["Trainer", "train"]
@@ -77,13 +77,12 @@ class Trainer:
         return result
 
     # -- the loop ---------------------------------------------------------------------------------------------------
-    def run(self, stop_at: int | None = None) -> None:
-        """Train until the schedule ends (or until step `stop_at`), then leave a checkpoint, weights and curves."""
-        curves = Curves(self.output / "curves.csv", self.step) if self.rank == 0 else None
+    def run(self, stop_at: int | None = None, slot: Slot | None = None) -> None:
+        """Train until the schedule ends (or step `stop_at`, or the slot), then leave checkpoint, weights and curves."""
+        curves = self._curves()
         schedule = Schedule.of(self.config, self.started)
-        saved = exported = time.time()
-        evaluated = time.time()
-        while (progress := self._agreed(schedule.progress(self.step, time.time()))) < 1 and self.step != stop_at:
+        saved = exported = evaluated = time.time()
+        while self.step != stop_at and (progress := self._agreed(schedule, slot)) is not None:
             row = self._one_step(schedule, progress)
             if curves is None:
                 continue
@@ -106,7 +105,22 @@ class Trainer:
             self.save()
             self.export()
             plot_curves(curves.path, self.output / "curves.png")
+            self._farewell(schedule)
         self.reporter.close()
+
+    def _curves(self) -> Curves | None:
+        """The table of the run, in rank 0; rows of earlier slots are safe at once."""
+        if self.rank != 0:
+            return None
+        curves = Curves(self.output / "curves.csv", self.step)
+        curves.flush()
+        return curves
+
+    def _farewell(self, schedule: Schedule) -> None:
+        """Say whether there is more to do."""
+        progress = schedule.progress(self.step, time.time())
+        more = "finished" if progress >= 1 else f"{100 * progress:.1f} % done; the same command goes on from here"
+        self.reporter.say(f"stopped at step {self.step}: {more}")
 
     def _one_step(self, schedule: Schedule, progress: float) -> dict[str, float]:
         began = time.time()
@@ -178,7 +192,7 @@ class Trainer:
         path = path or self.output / "checkpoint.pt"
         if not path.exists():
             return False
-        state = load_checkpoint(path, self.device)
+        state = load_checkpoint(path)  # in main memory, where random states stay; the rest is copied to its device
         made = json.loads(state["config"]).get("optimizer", "adamw")
         if made != self.config.optimizer:
             raise ConfigError(
@@ -192,7 +206,7 @@ class Trainer:
         counters = state["counters"]
         self.step, self.seen = counters["step"], counters["seen"]
         self.seconds, self.started = counters["seconds"], counters["started"]
-        restore_random_state(load_checkpoint(path, "cpu")["random"])
+        restore_random_state(state["random"])
         self.reporter.say(f"resumed at step {self.step}")
         return True
 
@@ -222,13 +236,17 @@ class Trainer:
         model = load_hires(Path(self.config.initial)) if self.config.initial else build_hires(self.config.model)
         return fast_layout(model.to(self.device)).train()
 
-    def _agreed(self, progress: float) -> float:
-        """Rank 0's view of the clock, so that all ranks stop at the same step."""
-        if self.world == 1:
-            return progress
-        shared = torch.tensor([progress], dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, 0)
-        return float(shared)
+    def _agreed(self, schedule: Schedule, slot: Slot | None) -> float | None:
+        """Progress, None if it is time to stop, by rank 0's clock, so that all ranks stop at the same step."""
+        now = time.time()
+        progress = schedule.progress(self.step, now)
+        if slot is not None and slot.over(now):
+            progress = 1.0
+        if self.world > 1:
+            shared = torch.tensor([progress], dtype=torch.float64, device=self.device)
+            dist.broadcast(shared, 0)
+            progress = float(shared)
+        return progress if progress < 1 else None
 
     def _distributed(self, task: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -245,12 +263,12 @@ def fast_layout(model: HiresModel) -> HiresModel:
     return model
 
 
-def train(config: TrainConfig, device: str = "auto", fresh: bool = False) -> Trainer:
-    """Run a config, going on from its output folder's checkpoint unless `fresh`."""
+def train(config: TrainConfig, device: str = "auto", fresh: bool = False, slot: Slot | None = None) -> Trainer:
+    """Run a config, going on from its output folder's checkpoint unless `fresh`; for a slot of time, or to its end."""
     trainer = Trainer(config, device)
     if not fresh:
         trainer.resume()
-    trainer.run()
+    trainer.run(slot=slot)
     return trainer
 
 

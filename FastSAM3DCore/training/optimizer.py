@@ -39,7 +39,7 @@ class MuonAdamW:
         self._muon = torch.optim.Muon(
             self._matrices, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         )
-        self._adam = torch.optim.AdamW(self._others, lr=rate, weight_decay=weight_decay, betas=_BETAS)
+        self._adam = make_adamw(self._others, rate, weight_decay)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -77,7 +77,22 @@ def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> M
     """The optimiser that a config asks for."""
     if config.optimizer == "muon":
         return MuonAdamW(parameters, config.learning_rate, config.weight_decay)
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=_BETAS)
+    return make_adamw(parameters, config.learning_rate, config.weight_decay)
+
+
+def make_adamw(parameters: Iterable[nn.Parameter], rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW; on a CUDA device as one fused kernel, whatever kind of device the state that it loads comes from."""
+    every = list(parameters)
+    fused = True if every and all(p.is_cuda for p in every) else None
+    optimizer = torch.optim.AdamW(every, lr=rate, weight_decay=weight_decay, betas=_BETAS, fused=fused)
+    optimizer.register_load_state_dict_pre_hook(_keep_kernel)
+    return optimizer
+
+
+def _keep_kernel(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state names the kernel that its device had; this optimiser keeps its own."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
 
 
 def _rows(kernel: Tensor) -> Tensor:

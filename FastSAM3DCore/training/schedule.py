@@ -1,14 +1,16 @@
-"""Warm-up, stable, decay; by steps or by the clock."""
+"""Warm-up, stable, decay; by steps or by the clock; and the slot of time that one process gets of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from .config import ConfigError, SizePlan, TrainConfig
 from .data.draw import Draw
 
-__all__ = ["Schedule", "pick_plan"]
+__all__ = ["Schedule", "Slot", "pick_plan"]
+
+_SLOT_SPARE = 0.05  # of a slot, for the last checkpoint, the exported weights and the curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,29 @@ class Schedule:
         """Share of the peak learning rate at this step."""
         falling = (1 - self.progress(step, now)) / self.decay
         return min(1.0, (step + 1) / self.warmup, max(falling, 0.01))
+
+
+@dataclass(slots=True)
+class Slot:
+    """The time that a process gets, which ends the process and changes nothing about the run.
+
+    Attributes:
+        began: seconds since the epoch.
+        minutes: of which training takes all but a twentieth.
+    """
+
+    began: float
+    minutes: float
+    _longest: float = field(default=0.0, init=False)
+    _previous: float | None = field(default=None, init=False)
+
+    def over(self, now: float) -> bool:
+        """Whether another step would not fit; asked before each. The first always fits, so that each slot gets on."""
+        if self._previous is None:
+            self._previous = now
+            return False
+        self._longest, self._previous = max(self._longest, now - self._previous), now
+        return now + self._longest > self.began + 60 * self.minutes * (1 - _SLOT_SPARE)
 
 
 def pick_plan(draw: Draw, plans: tuple[SizePlan, ...], step: int) -> SizePlan:

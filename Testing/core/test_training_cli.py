@@ -44,6 +44,21 @@ def test_more_steps_go_on_from_where_the_run_stopped(app, tmp_path):
     assert (tmp_path / "run" / "curves.csv").read_text().strip().splitlines()[-1].startswith("4,")
 
 
+def test_slots_of_minutes_end_cleanly_and_the_same_command_goes_on(app, tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps({**SMALL, "output": str(tmp_path / "run"), "steps": 100000}))
+    command = ["train", str(tmp_path / "c.json"), "--minutes", "0.02"]
+    reached = 0
+    for _ in range(2):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert "the same command goes on" in result.output
+        steps = int(result.output.split("stopped at step ")[1].split(":")[0])
+        assert reached < steps < 100000
+        assert (f"resumed at step {reached}" in result.output) == bool(reached)
+        reached = steps
+    assert len((tmp_path / "run" / "curves.csv").read_text().strip().splitlines()) == reached + 1
+
+
 def test_a_preview_is_a_picture_and_trains_nothing(app, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps({**SMALL, "output": str(tmp_path / "run")}))
     result = CliRunner().invoke(app, ["train", str(tmp_path / "c.json"), "--preview", str(tmp_path / "p.png")])
