@@ -6,13 +6,21 @@ BIN := $(VENV)/bin
 # setuptools warns of every folder that holds data and no code, and of editable installs; nobody can act on either.
 PIP_INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q
 
-.PHONY: help run test check setup setup-run setup-test clean
+# A newer Slicer: its MRML and VTK, and the Python it ships. trame-slicer, and with it the browser app, needs slicer-core 5.11.
+PYTHON512 ?= python3.12
+SLICER513 := 5.13.31053.0
+VTK513 := 9.6.2
+VENV513 := build/.venv-513
+TESTS513 := Testing/mrml Testing/slicer $(addprefix Testing/core/test_,io_outputs.py bench_growth.py public_api.py)
+
+.PHONY: help run test test-slicer513 check setup setup-run setup-test clean
 
 help:
 	@echo "make run    set up, segment a sample scan, open the browser app on it at http://127.0.0.1:$(PORT)"
 	@echo "make test   set up, then run the whole test suite"
 	@echo "make check  set up, then ruff and mypy"
-	@echo "make clean  remove .venv"
+	@echo "make test-slicer513   set up $(VENV513), then test the Slicer layers on slicer-core $(SLICER513), Python 3.12"
+	@echo "make clean  remove .venv and $(VENV513)"
 
 run: $(VENV)/.run
 	$(BIN)/fastsam3d sample --output out/sample
@@ -20,6 +28,9 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest
+
+test-slicer513: $(VENV513)/.test
+	$(VENV513)/bin/python -m pytest -rs $(TESTS513)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -42,5 +53,15 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -U pip
 
+$(VENV513)/.test: BIN = $(VENV513)/bin
+$(VENV513)/.test: Makefile pyproject.toml constraints.txt
+	@$(PYTHON512) -c "import sys; sys.exit(sys.version_info[:2] != (3, 12))" 2>/dev/null || \
+	  { echo "Python 3.12 is needed, which $(PYTHON512) is not. Set PYTHON512=/path/to/python3.12." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON512) -m venv $(VENV513)
+	$(PIP_INSTALL) -U pip
+	sed 's/^slicer-core==.*/slicer-core==$(SLICER513)/; s/^vtk==.*/vtk==$(VTK513)/' constraints.txt > $(VENV513)/constraints.txt
+	$(PIP_INSTALL) -c $(VENV513)/constraints.txt -e ".[server]" slicer-core PySide6-Essentials pytest
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV513)
