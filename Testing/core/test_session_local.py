@@ -11,7 +11,7 @@ import torch
 from FastSAM3DCore.doubt import slice_doubt
 from FastSAM3DCore.engine import Engine
 from FastSAM3DCore.errors import CancelledError, DeviceError
-from FastSAM3DCore.prompts import PointPrompt
+from FastSAM3DCore.prompts import BoxPrompt, PointPrompt
 from FastSAM3DCore.session import LocalSession
 from FastSAM3DCore.session.acceptance import components
 from FastSAM3DCore.session.grid import BACKGROUND, UNDECIDED, LogitGrid, decoded, quantise
@@ -214,6 +214,24 @@ def test_memory_of_the_history_is_a_fraction_of_full_copies():
         session.add_point((48 + step % 5, 48, 48), step % 2 == 0)
     assert session._history.undo_depth == 20
     assert session._history.nbytes < 20 * 96**3 / 4
+
+
+def test_a_box_drawn_in_one_slice_stands_for_a_structure_as_deep_as_it_is_wide():
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    voxels = np.arange(20 * 60 * 60, dtype=np.int32).reshape(20, 60, 60)
+    session = session_on(Volume(voxels, affine), crop_size=64)
+    proposer = session._proposer
+
+    def depth(lower: tuple[int, int, int], upper: tuple[int, int, int]) -> tuple[float, float]:
+        edges = proposer._box_edges(BoxPrompt(1, VoxelBox(lower, upper)))
+        return float(edges[0, 2]), float(edges[1, 2])
+
+    low, high = depth((10, 10, 10), (30, 34, 11))
+    assert high - low == pytest.approx((20 + 24) / 2 / 4)
+    assert (low + high) / 2 == pytest.approx(10)
+    assert depth((10, 10, 1), (30, 34, 2))[0] == -0.5  # the scan ends there
+    assert depth((10, 10, 10), (30, 34, 12)) == (9.5, 11.5)  # two slices: taken as it is
+    assert depth((10, 10, 10), (11, 34, 11)) == (9.5, 10.5)  # a line: nothing to go by
 
 
 def test_quantised_logits_never_change_sides():
