@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from FastSAM3DCore.errors import FastSAM3DError
 
 from .Controller import Controller
 from .EditMask import POLICIES, isLocked
-from .Statistics import dice
+from .Statistics import ReferenceDice
 from .ToolBox import TOOLS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -33,6 +34,7 @@ class PanelState:
 
     def __init__(self, ui: Any, controller: Controller):
         self.ui, self.controller = ui, controller
+        self._dice = ReferenceDice(controller.runner, lambda: controller.onChanged())
 
     def decorate(self, makeIcon: Callable[[str], Any], folder: Path) -> None:
         """Give the tool buttons their pictures."""
@@ -89,7 +91,8 @@ class PanelState:
         chosen = p.referenceId if p.referenceId in ids else (ids[0] if ids else "")
         combo.setCurrentIndex(ids.index(chosen) if chosen else -1)
         known = chosen and active is not None and active.exists(self.controller.scene)
-        self.ui.diceLabel.setText(number(lambda: f"{dice(active, p.reference, chosen):.3f}") if known else "-")
+        dice = number(lambda: fraction(self._dice.value(active, p.reference, chosen))) if known else "-"
+        self.ui.diceLabel.setText(dice)
 
 
 def number(measure: Callable[[], str]) -> str:
@@ -98,3 +101,10 @@ def number(measure: Callable[[], str]) -> str:
         return measure()
     except FastSAM3DError:
         return "-"
+
+
+def fraction(value: float | None) -> str:
+    """Three decimals; an ellipsis while it is computed (None), a dash if nobody will (NaN)."""
+    if value is None:
+        return "…"
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -10,6 +10,7 @@ resolution, other transform) is read and written through the nearest voxel, on i
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,13 +109,20 @@ class SegmentImage:
 
     def read(self, box: VoxelBox) -> np.ndarray:
         """This segment in a box of the scan's voxels, bool, indexed [k, j, i]."""
+        return self.reader(box)()
+
+    def reader(self, box: VoxelBox) -> Callable[[], np.ndarray]:
+        """`read` in two parts: voxels are copied now, what is returned resamples them, on any thread."""
         if self.box.is_empty:
-            return np.zeros(box.shape_ijk[::-1], bool)
+            return lambda: np.zeros(box.shape_ijk[::-1], bool)
         voxelFromImage, shift = self._grids()
         if shift is not None:
-            return self._get(shiftBox(box, -shift))
-        near = boundsThrough(np.linalg.inv(voxelFromImage), box).intersect(self.box)
-        return sampleNearest(self._get(near), near, np.linalg.inv(voxelFromImage), box)
+            content = self._get(shiftBox(box, -shift))
+            return lambda: content
+        imageFromVoxel = np.linalg.inv(voxelFromImage)
+        near = boundsThrough(imageFromVoxel, box).intersect(self.box)
+        native = self._get(near)
+        return lambda: sampleNearest(native, near, imageFromVoxel, box)
 
     def nativeBox(self, box: VoxelBox) -> VoxelBox:
         """The labelmap voxels that a box of the scan's voxels covers."""

@@ -48,6 +48,7 @@ class SessionRunner:
         self._onError = onError
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="FastSAM3D")
         self._waiting: deque[Request] = deque()
+        self._idle: Request | None = None
         self._running: tuple[Request, Job, Future[Any]] | None = None
         self._started = 0.0
         self._cancelled = False
@@ -56,7 +57,7 @@ class SessionRunner:
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits."""
-        return self._running is not None or bool(self._waiting)
+        return self._running is not None or bool(self._waiting) or self._idle is not None
 
     @property
     def busyText(self) -> str:
@@ -80,6 +81,12 @@ class SessionRunner:
         self._waiting.append(Request(prepare, done))
         self.pump()
 
+    def whenIdle(self, prepare: Callable[[], Job], done: Callable[[MaskUpdate | None], None]) -> None:
+        """Run something as soon as no prompt waits; takes the place of an earlier one that has not started."""
+        replaced, self._idle = self._idle, Request(prepare, done)
+        if replaced is not None:
+            replaced.done(None)
+
     def again(self, request: Request) -> None:
         """Put a request back at the front of the queue."""
         self._waiting.appendleft(request)
@@ -91,6 +98,9 @@ class SessionRunner:
     def cancel(self) -> None:
         """Forget what waits, and the answer of what runs."""
         waiting, self._waiting = list(self._waiting), deque()
+        if self._idle is not None:
+            waiting.append(self._idle)
+            self._idle = None
         for request in waiting:
             request.done(None)
         if self._running is not None and not self._cancelled:
@@ -109,6 +119,9 @@ class SessionRunner:
             self._finish(request, job, future)
         while self._running is None and self._waiting:
             self._start(self._waiting.popleft())
+        if self._running is None and self._idle is not None:
+            request, self._idle = self._idle, None
+            self._start(request)
         return self.busy
 
     def close(self) -> None:

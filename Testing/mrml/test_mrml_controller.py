@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from FastSAM3DCore.errors import FastSAM3DError
-from FastSAM3DSlicerLib.Statistics import dice
+from FastSAM3DCore.types import VoxelBox
+from FastSAM3DSlicerLib.SegmentImage import SegmentImage
+from FastSAM3DSlicerLib.Statistics import ReferenceDice
 from FastSAM3DSlicerLib.Uncertainty import uncertaintyOf
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, matrixFromArray
 from Testing.mrml.conftest import addOther, whole
@@ -113,15 +115,29 @@ def test_dice_compares_with_a_reference_on_another_grid(controller, headless):
     controller.click(25, 25, 15)
     finish(controller)
     logic = controller.logic
+    dice = ReferenceDice(controller.runner, lambda: None)
     mask = whole(logic)
     same = addOther(logic, mask, "Same")
     shifted = np.roll(mask, 3, axis=2)
     other = addOther(logic, shifted, "Shifted")
-    assert dice(logic.active, logic.active.node, same) == 1.0
+    assert dice.value(logic.active, logic.active.node, same) == 1.0
     expected = 2 * (mask & shifted).sum() / (mask.sum() + shifted.sum())
-    assert dice(logic.active, logic.active.node, other) == pytest.approx(expected)
+    assert dice.value(logic.active, logic.active.node, other) == pytest.approx(expected)
+    empty = logic.active.node.GetSegmentation().AddEmptySegment("", "Empty")
+    assert dice.value(logic.active, logic.active.node, empty) == 0.0
+    coarse = headless.addSegmentation(None, "Coarse")
+    segmentId = coarse.GetSegmentation().AddEmptySegment("", "Coarse")
+    third = mask[::3, ::3, ::3] > 0
+    toWorld = ijkToWorld(logic.volumeNode) @ np.diag([3.0, 3.0, 3.0, 1.0])
+    box = VoxelBox((0, 0, 0), third.shape[::-1])
+    SegmentImage(coarse, segmentId, toWorld, box.shape_ijk).write(box, third, np.ones_like(third))
+    nearest = np.ix_(*(np.rint(np.arange(size) / 3).astype(int) for size in mask.shape))
+    seen = np.pad(third, (0, 1))[nearest]
+    expected = 2 * (mask & seen).sum() / (mask.sum() + seen.sum())
+    assert dice.value(logic.active, coarse, segmentId) == pytest.approx(expected)
+    assert 0.5 < expected < 1.0
     with pytest.raises(FastSAM3DError, match="gone"):
-        dice(logic.active, logic.active.node, "nothing")
+        dice.value(logic.active, logic.active.node, "nothing")
 
 
 def test_milliliters_are_voxels_times_their_size(controller):

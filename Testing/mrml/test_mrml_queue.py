@@ -11,6 +11,7 @@ import pytest
 
 from FastSAM3DCore.errors import DeviceError, FastSAM3DError
 from FastSAM3DSlicerLib.DeferredSession import DeferredSession
+from FastSAM3DSlicerLib.Job import Job
 from FastSAM3DSlicerLib.SessionRunner import MAXIMUM_WAITING, SessionRunner
 from Testing.mrml.conftest import whole
 from Testing.mrml.slow import SlowSession, finish
@@ -156,14 +157,40 @@ def test_busy_text_appears_after_a_second_only(controller, session):
 def test_closing_the_runner_waits_for_the_worker_and_drops_its_answer():
     dropped, session = [], SlowSession()
     runner = SessionRunner(lambda *_: None)
-    from FastSAM3DSlicerLib import Job
-
     session.gate.clear()
     job = Job("wait", lambda: session.gate.wait(10), lambda _: None, lambda: dropped.append(1))
     runner.submit(lambda: job, lambda _: None)
     threading.Timer(0.05, session.gate.set).start()
     runner.close()
     assert dropped == [1]
+
+
+def test_what_can_wait_runs_after_every_prompt_and_only_the_newest_of_it(controller, session):
+    order, runner = [], controller.runner
+
+    def later(name):
+        job = Job(
+            name, lambda: threading.current_thread().name, lambda thread: order.append((name, thread)), lambda: None
+        )
+        runner.whenIdle(lambda: job, lambda _: order.append(f"{name} ended"))
+
+    session.gate.clear()
+    controller.click(10, 25, 15)
+    later("old")
+    later("new")
+    controller.click(25, 25, 15)
+    controller.logic.onUpdate = lambda _: order.append("prompt")
+    assert runner.busy
+    session.gate.set()
+    finish(controller)
+    (worker,) = session.threads
+    assert order == ["old ended", "prompt", "prompt", ("new", worker), "new ended"]
+    session.gate.clear()
+    controller.click(40, 25, 15)
+    later("never")
+    runner.cancel()
+    finish(controller)
+    assert order[5:] == ["never ended"]
 
 
 def test_an_edit_made_while_undo_runs_is_not_lost(controller, session):
