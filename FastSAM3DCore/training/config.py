@@ -83,6 +83,7 @@ class TrainConfig:
         box_share: samples whose first prompt is a box.
         mask_share: samples that start from a degraded mask.
         reuse: probability that a scene is one met before.
+        pool: scenes kept of each crop size to be met again; a resumed run makes them again first.
         seed: of data and prompts.
         bfloat16: autocast.
         initial: weights to start from; empty for fresh ones.
@@ -112,6 +113,7 @@ class TrainConfig:
     box_share: float = 0.35
     mask_share: float = 0.15
     reuse: float = 0.5
+    pool: int = 64
     seed: int = 0
     bfloat16: bool = True
     initial: str = ""
@@ -163,6 +165,8 @@ class TrainConfig:
             raise ConfigError("no plan starts at step 0; give one plan start 0")
         if self.steps < 1 or self.warmup < 1 or not 0 < self.decay <= 1:
             raise ConfigError("steps and warmup must be at least 1 and decay in (0, 1]")
+        if self.pool < 1:
+            raise ConfigError("pool must be at least 1")
         unknown = set(self.mix) - {"shapes", "anatomy", "scans", "supervoxels"}
         if unknown:
             raise ConfigError(f"unknown kinds of scenes {sorted(unknown)} in mix")

@@ -27,6 +27,7 @@ from .step import InteractiveStep, StepResult
 
 __all__ = ["DistillTask", "DistillTrainer", "distill", "feature_error", "inherit", "stage_at"]
 
+_NO_DICE = torch.tensor(float("nan"))  # before the last stage nobody answers prompts
 _MAPS = ("fine", "click", "middle", "coarse")
 
 
@@ -101,14 +102,14 @@ class DistillTask(nn.Module):
         depth = self.student.config.depth
         if stage < depth:
             error = self.block_error(batch.image, stage)
-            return StepResult(error, float("nan"), float("nan"))
+            return StepResult(error, _NO_DICE, _NO_DICE)
         with torch.no_grad(), self.talk.autocast(batch.image):
             wanted = self._teacher[0].encode(batch.image)
         with self.talk.autocast(batch.image):
             embedding = self.student.encode(batch.image)
         error = torch.stack([feature_error(embedding[name], wanted[name]) for name in _MAPS]).mean()
         if stage == depth:
-            return StepResult(error, float("nan"), float("nan"))
+            return StepResult(error, _NO_DICE, _NO_DICE)
         result = self.talk.discuss(embedding, batch, draw, rounds)
         return dataclasses.replace(result, loss=result.loss + self.feature_weight * error)
 

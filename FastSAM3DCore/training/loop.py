@@ -55,7 +55,7 @@ class Trainer:
         self.model = self._network()
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.engine = DataEngine.of(config, self.device)
-        self.pool = ScenePool(self.engine, config.reuse, stride=self.world, following=self.rank)
+        self.pool = ScenePool(self.engine, config.reuse, config.pool, stride=self.world, following=self.rank)
         self.task: nn.Module = self.make_task()
         self.optimizer = make_optimizer(config, self.parameters())
         self.step, self.seen, self.seconds, self.started = 0, 0, 0.0, time.time()
@@ -146,8 +146,8 @@ class Trainer:
             "size": plan.size,
             "rate": rate,
             "loss": round(float(result.loss.detach()), 5),
-            "first_dice": round(result.first_dice, 4),
-            "last_dice": round(result.last_dice, 4),
+            "first_dice": round(float(result.first_dice), 4),
+            "last_dice": round(float(result.last_dice), 4),
         }
 
     def _rounds(self) -> int:

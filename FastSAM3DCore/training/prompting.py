@@ -55,12 +55,11 @@ def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: flo
     labels[:, 0] = 1
     boxes = torch.full((n, 2, 3), torch.nan, device=targets.device)
     plain = torch.ones(n, dtype=torch.bool, device=targets.device)
-    begun_with_mask = []
+    begun_with_mask, boxed = [], []
     for k in range(n):
         kind = draw.uniform(0, 1)
         if kind < box_share:
-            thin = draw.chance(0.25)
-            boxes[k] = _box(draw, targets[k], points[k, 0], thin)
+            boxed.append(_Looseness.drawn(draw, k))
             if draw.chance(0.6):
                 labels[k, 0] = -1
             plain[k] = False
@@ -72,6 +71,9 @@ def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: flo
             points[k] = _scribble(draw, targets[k], points[k, 0])
             labels[k] = 1
             plain[k] = False
+    if boxed:
+        rows = torch.tensor([box.target for box in boxed], device=targets.device)
+        boxes[rows] = _boxes(targets[rows], points[rows, 0], boxed)
     mask = None
     if begun_with_mask:
         mask = targets.new_full((n, 1, *targets.shape[1:]), torch.nan, dtype=torch.float32)
@@ -138,40 +140,69 @@ def _start_clicks(draw: Draw, targets: Tensor) -> Tensor:
     return torch.minimum(points.clamp(min=0), limit.float())
 
 
-def _extent(mask: Tensor) -> tuple[Tensor, Tensor]:
-    places = mask.nonzero()
-    return places.amin(0).float(), places.amax(0).float() + 1
+@dataclass(frozen=True, slots=True)
+class _Looseness:
+    """How a box about target number `target` is drawn: around all of it, or in the slice of the click across `axis`."""
+
+    target: int
+    axis: int | None
+    share: float
+    voxels: float
+    lower: Tensor
+    upper: Tensor
+
+    @classmethod
+    def drawn(cls, draw: Draw, target: int) -> _Looseness:
+        axis = draw.integer(0, 2) if draw.chance(0.25) else None
+        share, voxels = draw.uniform(0, 0.12), draw.uniform(0, 1.5)
+        return cls(target, axis, share, voxels, draw.host_rand(3), draw.host_rand(3))
 
 
-def _box(draw: Draw, target: Tensor, click: Tensor, thin: bool) -> Tensor:
-    """(2, 3): the target's box, loosely drawn; or one slice through the click."""
-    if thin:
-        axis = draw.integer(0, 2)
-        slab = target.select(axis, int(click[axis]))
-        if not bool(slab.any()):
-            thin = False
-    if thin:
-        low2, high2 = _extent(slab)
-        others = [a for a in range(3) if a != axis]
-        lower, upper = click.round().clone(), click.round().clone() + 1
-        lower[others], upper[others] = low2, high2
-    else:
-        lower, upper = _extent(target)
-    looseness = (upper - lower) * draw.uniform(0, 0.12) + draw.uniform(0, 1.5)
-    shift_low, shift_high = (draw.rand(3) * 1.6 - 0.6) * looseness, (draw.rand(3) * 1.6 - 0.6) * looseness
-    if thin:
-        shift_low[axis] = shift_high[axis] = 0.0
-    lower, upper = (lower - shift_low).round(), (upper + shift_high).round()
-    limit = torch.tensor(target.shape, device=target.device, dtype=torch.float32)
+def _boxes(targets: Tensor, clicks: Tensor, how: list[_Looseness]) -> Tensor:
+    """(N, 2, 3): boxes of (N, D, H, W) targets, loosely drawn, all at once and without asking the device anything."""
+    device = targets.device
+    lower, upper, _ = _extents(targets)
+    flat = torch.zeros(len(how), 3, dtype=torch.bool, device=device)
+    for axis in range(3):
+        numbers = [n for n, box in enumerate(how) if box.axis == axis]
+        if not numbers:
+            continue
+        rows = torch.tensor(numbers, device=device)
+        click = clicks[rows, axis]
+        view = [1, *(-1 if a == axis else 1 for a in range(3))]
+        places = torch.arange(targets.shape[1 + axis], device=device).reshape(view)
+        low, high, found = _extents(targets[rows] & (places == click.long().reshape(-1, 1, 1, 1)))
+        low[:, axis], high[:, axis] = click.round(), click.round() + 1
+        # a click beside its target has no slice of it
+        lower[rows] = torch.where(found[:, None], low, lower[rows])
+        upper[rows] = torch.where(found[:, None], high, upper[rows])
+        flat[rows, axis] = found
+    scale = torch.tensor([[box.share, box.voxels] for box in how], device=device)
+    looseness = (upper - lower) * scale[:, :1] + scale[:, 1:]
+    looseness = torch.where(flat, 0.0, looseness)
+    shifts = torch.stack([torch.stack([box.lower, box.upper]) for box in how]).to(device) * 1.6 - 0.6  # (N, 2, 3)
+    lower, upper = (lower - shifts[:, 0] * looseness).round(), (upper + shifts[:, 1] * looseness).round()
+    limit = torch.tensor(targets.shape[1:], device=device, dtype=torch.float32)
     lower = torch.minimum(lower.clamp(min=0), limit - 1)
-    return torch.stack([lower, torch.maximum(torch.minimum(upper, limit), lower + 1)])
+    return torch.stack([lower, torch.maximum(torch.minimum(upper, limit), lower + 1)], 1)
+
+
+def _extents(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Half-open boxes (N, 3), (N, 3) of (N, D, H, W) masks, and (N,) bool, whether there is anything."""
+    lowest, highest = [], []
+    for axis in range(3):
+        others = [1 + a for a in range(3) if a != axis]
+        profile = masks.any(others[1]).any(others[0]).int()  # (N, length)
+        lowest.append(profile.argmax(1))
+        highest.append(profile.shape[1] - profile.flip(1).argmax(1))
+    return torch.stack(lowest, 1).float(), torch.stack(highest, 1).float(), masks.flatten(1).any(1)
 
 
 def _scribble(draw: Draw, target: Tensor, click: Tensor) -> Tensor:
     """(_SCRIBBLE, 3): points inside the target not too far from the click."""
     places = target.nonzero().float()
-    reach = float((places - click).norm(dim=1).amax()) * draw.uniform(0.3, 1.0) + 1
-    near = places[(places - click).norm(dim=1) <= reach]
+    distance = (places - click).norm(dim=1)
+    near = places[distance <= distance.amax() * draw.uniform(0.3, 1.0) + 1]
     if len(near) == 0:
         near = places
     picks = (draw.rand(_SCRIBBLE) * len(near)).long()

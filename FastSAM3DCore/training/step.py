@@ -26,13 +26,13 @@ class StepResult:
 
     Attributes:
         loss: scalar with a graph.
-        first_dice: mean Dice after the first prompt.
+        first_dice: mean Dice after the first prompt, on the device: to read it is to wait for the step.
         last_dice: mean Dice after the last.
     """
 
     loss: Tensor
-    first_dice: float
-    last_dice: float
+    first_dice: Tensor
+    last_dice: Tensor
 
 
 class InteractiveStep(nn.Module):
@@ -64,7 +64,7 @@ class InteractiveStep(nn.Module):
         for turn in range(rounds):
             found = self.ask(embedding, dialogue, multimask=turn == 0)
             losses.append(prompt_loss(found, target, dialogue.plain_click if turn == 0 else None))
-            scores.append(float(dice_score(found.single, batch.targets).mean()))
+            scores.append(dice_score(found.single, batch.targets).mean())
             if turn + 1 < rounds:
                 self.answer(found, dialogue, batch.targets, draw)
         return StepResult(torch.stack(losses).mean(), scores[0], scores[-1])

@@ -49,21 +49,24 @@ def random_crop(
     view = min(max(extent * factor, minimum), 1.3 * float((size * spacing).max()))
     centre = ((lower + upper) / 2 - 0.5) * spacing
     slack = max(0.25 * view, 0.5 * (view - extent) * draw.uniform(0, 1))
-    centre = centre + (draw.rand(3).cpu() * 2 - 1) * min(slack, 0.5 * view)
+    centre = centre + (draw.host_rand(3) * 2 - 1) * min(slack, 0.5 * view)
     voxel = torch.full((3,), view / max(shape))
     if draw.chance(0.25):
         voxel[draw.integer(0, 2)] *= draw.log_uniform(0.5, 2.0)
     axes = [(torch.arange(n) - (n - 1) / 2) * voxel[a] for a, n in enumerate(shape)]
-    turn = draw.rotation().cpu() if draw.chance(1 - _PLAIN) else torch.eye(3)[torch.tensor(_permutation(draw))]
+    turn = draw.host_rotation() if draw.chance(1 - _PLAIN) else torch.eye(3)[torch.tensor(_permutation(draw))]
     if draw.chance(_FLIPS):
         turn = turn * torch.tensor([draw.choice([-1.0, 1.0]) for _ in range(3)])[:, None]
     place = torch.stack(torch.meshgrid(*(a.to(draw.device) for a in axes), indexing="ij"))
     # rows of `turn` are the crop axes in volume axes (mm), then to voxels of the volume
-    matrix = (turn.T / spacing[:, None]).to(draw.device)
-    index = torch.einsum("ij,jdhw->idhw", matrix, place) + (centre / spacing).to(draw.device)[:, None, None, None]
+    matrix = turn.T / spacing[:, None]
+    index = (
+        torch.einsum("ij,jdhw->idhw", matrix.to(draw.device), place)
+        + (centre / spacing).to(draw.device)[:, None, None, None]
+    )
     limit = size.to(draw.device)[:, None, None, None]
     inside = ((index > -0.5) & (index < limit - 0.5)).all(0)
-    step = (matrix.cpu().abs() * voxel).amax(1)
+    step = (matrix.abs() * voxel).amax(1)
     return Crop(index, (float(step[0]), float(step[1]), float(step[2])), inside)
 
 
@@ -83,8 +86,9 @@ def sample_labels(volume: Tensor, crop: Crop) -> Tensor:
 
 def sample_image(volume: Tensor, crop: Crop) -> Tensor:
     """Trilinear intensities of the part that the crop sees, averaged first where it is much coarser."""
-    lower = [max(0, int(crop.index[a].amin().floor()) - 1) for a in range(3)]
-    upper = [min(volume.shape[a], int(crop.index[a].amax().ceil()) + 2) for a in range(3)]
+    ends = torch.stack([crop.index.amin((1, 2, 3)).floor(), crop.index.amax((1, 2, 3)).ceil()]).tolist()  # waits once
+    lower = [max(0, int(ends[0][a]) - 1) for a in range(3)]
+    upper = [min(volume.shape[a], int(ends[1][a]) + 2) for a in range(3)]
     window = [
         (lo, hi) if lo < hi else _nearest_slab(lo, n) for lo, hi, n in zip(lower, upper, volume.shape, strict=True)
     ]

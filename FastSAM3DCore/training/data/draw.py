@@ -18,13 +18,18 @@ T = TypeVar("T")
 
 
 class Draw:
-    """Scalars from Python's generator, tensors from torch's on the training device."""
+    """Scalars from Python's generator, tensors from torch's on the training device.
+
+    `host_` draws stay in main memory, for geometry that decides what is launched: to fetch three numbers from a card
+    means to wait for everything it still has to do. On a CPU both come from one generator.
+    """
 
     def __init__(self, seed: int, index: int, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         mixed = (seed * 1_000_003 + index * 7_919 + 12_345) % (2**62)
         self.python = random.Random(mixed)
         self.torch = torch.Generator(device=self.device).manual_seed(mixed)
+        self.host = self.torch if self.device.type == "cpu" else torch.Generator().manual_seed(mixed)
 
     def chance(self, probability: float) -> bool:
         """True with this probability."""
@@ -54,10 +59,18 @@ class Draw:
         """Standard normal."""
         return torch.randn(shape, generator=self.torch, device=self.device)
 
-    def rotation(self) -> Tensor:
-        """(3, 3) random orthogonal matrix (reflections included)."""
-        q: Tensor = torch.linalg.qr(self.normal(3, 3)).Q
+    def host_rand(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1), in main memory."""
+        return torch.rand(shape, generator=self.host)
+
+    def host_rotation(self) -> Tensor:
+        """(3, 3) random orthogonal matrix (reflections included), in main memory."""
+        q: Tensor = torch.linalg.qr(torch.randn((3, 3), generator=self.host)).Q
         return q
+
+    def rotation(self) -> Tensor:
+        """(3, 3) random orthogonal matrix; made in main memory, where it takes one call instead of a dozen kernels."""
+        return self.host_rotation().to(self.device)
 
     def smooth(self, channels: int, knots: int, shape: Shape) -> Tensor:
         """Smooth noise of unit deviation: (channels, D, H, W) with about `knots` waves along the longest axis."""

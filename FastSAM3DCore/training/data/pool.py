@@ -14,6 +14,8 @@ from .scenes import Scene
 
 __all__ = ["Batch", "ScenePool"]
 
+_FEW = 8  # scenes there have to be before one is met again
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -36,7 +38,7 @@ class ScenePool:
 
     engine: DataEngine
     reuse: float
-    capacity: int = 64
+    capacity: int = 64  # of each cube; other shapes are an eighth of the batches, spread over many
     stride: int = 1  # ranks of a distributed run interleave their scene numbers
     following: int = 0
     kept: dict[Shape, list[tuple[int, Scene]]] = field(default_factory=dict)
@@ -62,18 +64,25 @@ class ScenePool:
         if not isinstance(following, int) or not isinstance(kept, dict):
             raise ValueError("the checkpoint's data state is malformed; start from an older checkpoint")
         self.following = following
-        self.kept = {shape: [(n, self.engine.scene(n, shape)) for n in numbers] for shape, numbers in kept.items()}
+        self.kept = {
+            shape: [(n, self.engine.scene(n, shape)) for n in numbers[-self._most(shape) :]]
+            for shape, numbers in kept.items()
+        }
 
     def _next(self, draw: Draw, shape: Shape) -> Scene:
         kept = self.kept.setdefault(shape, [])
-        if len(kept) >= min(8, self.capacity) and draw.chance(self.reuse):
+        if len(kept) >= min(_FEW, self.capacity) and draw.chance(self.reuse):
             return draw.choice(kept)[1]
         scene = self.engine.scene(self.following, shape)
         kept.append((self.following, scene))
         self.following += self.stride
-        if len(kept) > self.capacity:
+        if len(kept) > self._most(shape):
             kept.pop(0)
         return scene
+
+    def _most(self, shape: Shape) -> int:
+        """A resumed run makes all kept scenes again, so what is rarely drawn keeps few."""
+        return self.capacity if shape[0] == shape[1] == shape[2] else min(self.capacity, max(_FEW, self.capacity // 8))
 
 
 def _turned(draw: Draw, scene: Scene, wanted: int) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,7 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
         return None
     labels = sample_labels(volume.labels, crop)
     image = sample_image(volume.image, crop)
-    if float(image.std()) < 1e-4 * (1 + float(image.abs().mean())):
+    if bool(image.std() < 1e-4 * (1 + image.abs().mean())):
         return None
     if volume.means is not None:
         labels = similar_union(draw, labels, volume.means, structure.label)
@@ -117,7 +117,7 @@ def _alter(draw: Draw, labels: Tensor, focus: int, count: int) -> tuple[Tensor, 
 def _window(draw: Draw, image: Tensor) -> tuple[float, float]:
     """A display window as a radiologist would set it: part of the range."""
     sample = image.flatten()[::17]
-    low, high = float(torch.quantile(sample, 0.01)), float(torch.quantile(sample, 0.99))
+    low, high = torch.quantile(sample, torch.tensor([0.01, 0.99], device=sample.device)).tolist()
     width = (high - low) * draw.uniform(0.3, 1.0)
     start = low + (high - low - width) * draw.uniform(0, 1)
     return start, start + max(width, 1e-6)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ...modeling.hires.intensity import two_channels
+from .components import grow
 from .draw import Draw
 from .volumes import LabelledVolume, find_structures
 
@@ -57,13 +58,11 @@ def similar_union(draw: Draw, labels: Tensor, means: Tensor, seed: int) -> Tenso
     tolerance = draw.choice([0.0, 0.05, 0.1, 0.15])
     if tolerance == 0.0:
         return labels
-    merged = labels.cpu().numpy().copy()
-    values = means.cpu().numpy()
+    similar = (means - means[seed]).abs() < tolerance
+    similar[0] = False
     for _ in range(draw.integer(1, 3)):
-        mask = merged == seed
-        touching = np.unique(merged[ndimage.binary_dilation(mask) & ~mask])
-        similar = [k for k in touching if k > 0 and abs(values[k] - values[seed]) < tolerance]
-        if not similar:
-            break
-        merged[np.isin(merged, similar)] = seed
-    return torch.from_numpy(merged).to(labels.device)
+        mask = labels == seed
+        around = torch.where(grow(mask) & ~mask, labels, 0)
+        touched = torch.zeros_like(similar).index_fill_(0, around.flatten(), True)
+        labels = torch.where((similar & touched)[labels], seed, labels)
+    return labels

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
+from .components import component_labels
 from .draw import Draw
 
 __all__ = ["choose_targets", "visible"]
@@ -85,12 +84,10 @@ def _with_neighbour(draw: Draw, labels: Tensor, mask: Tensor, background: int) -
 
 def _piece(draw: Draw, mask: Tensor, smallest: int) -> Tensor:
     """One connected component, any that is not tiny."""
-    pieces, count = ndimage.label(mask.cpu().numpy())
-    if count <= 1:
+    pieces, sizes = component_labels(mask)
+    if sum(size > 0 for size in sizes) <= 1:
         return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    large = np.flatnonzero(sizes >= max(smallest, 0.25 * sizes.max()))
-    if len(large) == 0:
+    large = [k for k, size in enumerate(sizes) if size >= max(smallest, 0.25 * max(sizes))]
+    if not large:
         return torch.zeros_like(mask)
-    return torch.from_numpy(pieces == draw.choice(large.tolist())).to(mask.device)
+    return pieces == draw.choice(large)
