@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -21,11 +21,13 @@ from .config import ConfigError, TrainConfig
 from .data.draw import Draw, Shape
 from .data.engine import DataEngine
 from .data.pool import Batch, ScenePool
-from .holdout import HeldOutCrop, held_out_crops, mean_scores
 from .optimizer import make_optimizer
 from .progress import Curves, Reporter, plot_curves
 from .schedule import Schedule, Slot, pick_plan
 from .step import InteractiveStep, StepResult
+
+if TYPE_CHECKING:
+    from .holdout import HeldOutCrop
 
 __all__ = ["Trainer", "train"]
 
@@ -216,6 +218,8 @@ class Trainer:
         save_hires(self.average, self.output / "weights.safetensors", note)
 
     def _evaluate(self) -> None:
+        from .holdout import held_out_crops, mean_scores  # needs scipy and SimpleITK, as everything about scans
+
         if self.held_out is None:
             cases = json.loads(Path(self.config.splits).read_text())["held_out"] if self.config.splits else []
             picked = [c for c in cases if "hippocampus" not in c][::2]

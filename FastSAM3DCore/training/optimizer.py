@@ -35,7 +35,7 @@ class MuonAdamW:
         self._kernels = [p for p in every if p.ndim >= 2 and min(p.shape[:2]) >= _MIN_SIDE]
         chosen = {id(p) for p in self._kernels}
         self._others = [p for p in every if id(p) not in chosen]
-        self._matrices = [nn.Parameter(_rows(p).detach().clone()) for p in self._kernels]
+        self._matrices = [nn.Parameter(_rows(p.detach()).clone()) for p in self._kernels]
         self._muon = torch.optim.Muon(
             self._matrices, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         )

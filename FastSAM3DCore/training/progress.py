@@ -6,10 +6,11 @@ import csv
 import logging
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 __all__ = ["Curves", "Reporter", "plot_curves"]
 
@@ -49,6 +50,10 @@ class Reporter:
     """A live table on a terminal, a plain line every twenty seconds elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
+        # Only here and in the table: a machine that is there for its card trains without it.
+        from rich.console import Console
+        from rich.live import Live
+
         self.console = console or Console()
         self._live = Live(console=self.console, refresh_per_second=2) if self.console.is_terminal else None
         self._said = -_LINE_SECONDS
@@ -82,6 +87,8 @@ class Reporter:
             self._live.stop()
 
     def _table(self, row: dict[str, float], progress: float) -> Table:
+        from rich.table import Table
+
         table = Table(title=f"training {100 * progress:.1f} %")
         for name in ("step", "targets", "loss", "dice, first prompt", "dice, last prompt", "rate", "seconds"):
             table.add_column(name, justify="right")

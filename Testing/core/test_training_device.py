@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch._subclasses import FakeTensorMode
 
+from FastSAM3DCore.modeling.hires import build_hires
+from FastSAM3DCore.training.config import TrainConfig
 from FastSAM3DCore.training.data.components import component_labels, grow, sweep_labels
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
 from FastSAM3DCore.training.data.volumes import LabelledVolume, find_structures
+from FastSAM3DCore.training.optimizer import make_optimizer
 from FastSAM3DCore.training.prompting import corrective_clicks, first_prompts
 from Testing.core.simulated_card import CARD, OnCard, simulated_card
+from Testing.core.tiny_training import TINY
+from Testing.gpu import training_memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TRAINING = Path(__file__).parents[2] / "FastSAM3DCore" / "training"
+ROOT = Path(__file__).parents[2]
+TRAINING = ROOT / "FastSAM3DCore" / "training"
+CARD_GIGABYTES = 80  # of the smallest card that the configs for GPUs are meant for
 KINDS = ["shapes", "anatomy", "scans", "supervoxels"]
 SHAPES = [(16, 16, 16), (32, 16, 24)]
 
@@ -139,6 +149,76 @@ def test_only_loading_looking_and_scipys_way_on_the_cpu_take_voxels_to_main_memo
         assert functions <= allowed.get(str(path.relative_to(TRAINING)), set()), path.name
     assert calls(TRAINING / "prompting.py") == set()
     assert ("load_volume", "from_numpy") in calls(TRAINING / "data" / "volumes.py")
+
+
+# -- optimiser and batches ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_adamw_is_fused_on_a_card_and_only_there(name):
+    def fused() -> object:
+        parameters = [torch.nn.Parameter(torch.zeros(shape, device=device)) for shape in ((8,), (16, 16))]
+        return make_optimizer(TrainConfig(optimizer=name), parameters).param_groups[-1]["fused"]
+
+    device = "cpu"
+    assert fused() is None
+    with FakeTensorMode():
+        device = "cuda"
+        assert fused() is True
+
+
+def test_a_state_saved_on_one_kind_of_device_goes_on_on_the_other():
+    here = torch.nn.Parameter(torch.zeros(8))
+    optimizer = make_optimizer(TrainConfig(), [here])
+    here.grad = torch.ones(8)
+    optimizer.step()
+    state = optimizer.state_dict()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        there = torch.nn.Parameter(torch.zeros(8, device="cuda"))
+        moved_there = make_optimizer(TrainConfig(), [there])
+        moved_there.load_state_dict(state)
+        assert moved_there.param_groups[0]["fused"] is True
+        assert {value.device.type for value in moved_there.state[there].values()} == {"cuda"}
+    state["param_groups"][0]["fused"] = True  # as a card would have saved it
+    back = make_optimizer(TrainConfig(), [torch.nn.Parameter(torch.zeros(8))])
+    back.load_state_dict(state)
+    assert back.param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize("name", ["teacher_gpu", "student_gpu"])
+def test_every_batch_of_the_configs_for_gpus_fits_a_card_with_the_scenes_that_are_kept(name):
+    config = TrainConfig.load(ROOT / "Resources" / "training" / f"{name}.json")
+    assert config.bfloat16
+    kept = training_memory.count(config)
+    sizes = {plan.size for plan in config.plans}
+    # float32 image and five bool masks of each scene; cubes, and about twenty other shapes of an eighth each
+    scenes = sum(config.pool * size**3 * 9 * (1 + 20 / 8) for size in sizes) / 1e9
+    for plan in config.plans:
+        assert 10 < kept.gigabytes(plan) < CARD_GIGABYTES - scenes
+    assert all(plan.crops * plan.targets >= 48 for plan in config.plans)
+
+
+def test_what_a_step_keeps_grows_with_crops_and_targets_as_the_estimate_says():
+    model = build_hires(TINY).train()
+    one, crops, both = (training_memory.saved_bytes(model, n, t, 2) for n, t in ((1, 1), (3, 1), (3, 2)))
+    two = training_memory.saved_bytes(model, 2, 1, 2)
+    target = training_memory.saved_bytes(model, 1, 2, 2) - one
+    assert crops - one == pytest.approx(2 * (two - one), rel=0.02)
+    assert both - crops == pytest.approx(3 * target, rel=0.02)
+
+
+def test_a_machine_with_a_card_and_little_else_can_train_on_shapes():
+    code = (
+        "import sys\n"
+        "for name in ('SimpleITK', 'scipy', 'rich', 'typer', 'matplotlib'): sys.modules[name] = None\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from Testing.gpu import training_section\n"
+        "from FastSAM3DCore.training.data.draw import Draw\n"
+        "from FastSAM3DCore.training.data.shapes import random_shapes\n"
+        "from FastSAM3DCore.training.data.components import sweep_labels\n"
+        "labels, count = random_shapes(Draw(0, 0), (16, 16, 16))\n"
+        "print(int(sweep_labels(labels == count - 1).amax()) > 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr[-2000:]
 
 
 # -- components -------------------------------------------------------------------------------------------------------

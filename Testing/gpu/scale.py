@@ -20,9 +20,11 @@ class Scale:
     scan: tuple[int, int, int] = (512, 512, 400)
     seconds: float = 5.0
     clicks: int = 12
+    training_crop: int = 0  # 0: the batches of the configs
+    training_steps: int = 8
 
 
 TINY = Scale(
     crop=32, tokens=(64, 512), cases=1, product=256, copy_mb=4, sam_size=224, sam_depth=1, slices=2,
-    scan=(64, 64, 48), seconds=0.2, clicks=2,
+    scan=(64, 64, 48), seconds=0.2, clicks=2, training_crop=16, training_steps=1,
 )  # fmt: skip

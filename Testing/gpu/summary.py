@@ -67,6 +67,7 @@ def text(report: dict[str, Any]) -> str:
         *attention_lines(report),
         *network_lines(report.get("networks")),
     ]
+    lines += training_lines(report.get("training"))
     if "sam2d" in report:
         lines.append("2D SAM ViT-B, ms for all slices: " + figures(report["sam2d"]))
     if "whole_scan" in report:
@@ -117,6 +118,23 @@ def network_lines(nets: dict[str, Any] | None) -> list[str]:
         f"{key} dice {row['dice']:.4f} max {row['max_abs']:.2g}" for key, row in nets["agreement"].items()
     )
     return [*lines, f"against float32: {agreed}; default weights trained: {nets['trained_weights']}"]
+
+
+def training_lines(found: dict[str, Any] | None) -> list[str]:
+    lines = []
+    for name, run in (found or {}).items():
+        if name == "passed":
+            continue
+        for row in run["plans"]:
+            batch = f"{name} {row['size']}^3 x {row['crops']} crops x {row['targets']} targets"
+            if row.get("out_of_memory"):
+                lines.append(f"{batch}: OUT OF MEMORY")
+                continue
+            shown = {key: row[key] for key in ("targets_per_second", "seconds_per_step", "data_share", "peak_gb")}
+            lines.append(f"{batch}: {figures(shown)}{'' if row['passed'] else '   LOSS NOT FINITE'}")
+        whole = {"seconds_per_step": run["seconds_per_step"], "slots_of_ten_minutes": run["slots"]}
+        lines.append(f"{name}, whole run on {run['data']}: {figures(whole)}")
+    return lines
 
 
 def figures(values: dict[str, Any], *leave_out: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from FastSAM3DCore.kernels.dispatch import failure_of_proof
 from FastSAM3DCore.modeling.config import STUDENT
 from FastSAM3DCore.modeling.hires import HiresConfig, build_hires
 from FastSAM3DCore.modeling.sam3d import Sam3D
+from FastSAM3DCore.training.config import SizePlan, TrainConfig
+from FastSAM3DCore.training.data.components import component_labels
+from FastSAM3DCore.training.loop import Trainer
 from Testing.gpu import attention_check
 
 pytestmark = [
@@ -60,3 +64,27 @@ def test_staged_copies_come_back_whole() -> None:
     for _ in range(5):
         source = torch.rand(64, 64, 64)
         torch.testing.assert_close(staging.to_host(staging.to_device(source)), source, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_on_the_card_is_finite_fused_and_goes_on_from_its_checkpoint(tmp_path: Path, optimizer: str) -> None:
+    small = HiresConfig(stem=16, middle=16, width=32, heads=2, depth=2, attention_from=0, decoder=(16, 16, 32))
+    config = TrainConfig(output=str(tmp_path), network="custom", custom=small, optimizer=optimizer, steps=6,
+                         plans=(SizePlan(size=16, crops=4, targets=2),))  # fmt: skip
+    first = Trainer(config, "cuda:0")
+    first.run(stop_at=3)
+    assert first.optimizer.param_groups[-1]["fused"] is True
+    again = Trainer(config, "cuda:0")
+    assert again.resume()
+    again.run()
+    assert again.step == 6
+    assert all(bool(p.isfinite().all()) and p.is_cuda for p in again.model.parameters())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.35, 2.0])
+def test_components_on_the_card_are_those_of_the_cpu(share: float) -> None:
+    mask = torch.rand(48, 40, 32, generator=torch.Generator().manual_seed(0)) < share
+    labels, sizes = component_labels(mask)
+    there, there_sizes = component_labels(mask.to(CUDA))
+    assert torch.equal(there.cpu(), labels)
+    assert there_sizes == sizes

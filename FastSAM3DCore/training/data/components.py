@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 __all__ = ["component_labels", "grow", "sweep_labels"]
@@ -28,6 +26,9 @@ def component_labels(mask: Tensor) -> tuple[Tensor, list[int]]:
         sizes = torch.bincount(labels.flatten())
         sizes[0] = 0
         return labels, sizes.tolist()
+    import numpy as np
+    from scipy import ndimage
+
     pieces, _ = ndimage.label(mask.numpy())
     counts = np.bincount(pieces.ravel())
     counts[0] = 0

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ...modeling.hires.intensity import two_channels
@@ -26,6 +25,8 @@ def with_supervoxels(volume: LabelledVolume, seed: int = 0) -> LabelledVolume:
     """
     if volume.image is None:
         raise ValueError("supervoxels need an image; pass a scan, not a label map")
+    from scipy import ndimage
+
     equalised = two_channels(volume.image[None, None].cpu())[0, 1].numpy()
     smooth = ndimage.gaussian_filter(equalised, 0.8)
     steepness = ndimage.gaussian_gradient_magnitude(smooth, 0.8)

@@ -1,4 +1,8 @@
-"""Label maps and scans in memory, with the boxes of their structures."""
+"""Label maps and scans in memory, with the boxes of their structures.
+
+scipy and SimpleITK are imported where files are read: a machine that is there for its card, and has neither, trains on
+random shapes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ...errors import ImageError
@@ -50,6 +52,8 @@ class LabelledVolume:
 
 def find_structures(labels: np.ndarray) -> list[Structure]:
     """Boxes of all labels above zero that have at least 60 voxels."""
+    from scipy import ndimage
+
     counts = np.bincount(labels.ravel())
     found = []
     for index, box in enumerate(ndimage.find_objects(labels)):
@@ -65,6 +69,8 @@ def read_array(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     Raises:
         ImageError: if the file cannot be read or is not three-dimensional.
     """
+    import SimpleITK as sitk
+
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
