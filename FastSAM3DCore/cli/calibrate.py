@@ -14,7 +14,7 @@ from ..calibration import METADATA_KEY, Calibration
 from ..errors import OutputError
 from ..evaluate.calibrate import Dialogues, calibrate, listen
 from ..evaluate.report import check_plot
-from ..evaluate.selection import cases_of_split, spread_over_groups
+from ..evaluate.selection import calibration_cases, spread_over_groups
 from ..evaluate.slices import DoubtingSession
 from ..io import check_writable
 from ..io.atomic import write_text
@@ -46,7 +46,7 @@ def calibrate_command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Fit a temperature on the scans a split names for training, measure it on those it holds out.
+    """Fit a temperature on the scans a split names for it (else those for training), measure it on the others held out.
 
     Voxels within 10 mm of the mask's border count, after every click. Masks stay what they are.
     """
@@ -96,8 +96,8 @@ def run_calibration(
         raise OutputError(f"{output.name}: weights are written as safetensors; let the name end in .safetensors.")
     if plot is not None:
         check_plot(plot)
-    parts = [cases_of_split(folder, splits, part) for part in ("train", "held_out")]
-    parts[1] = spread_over_groups(parts[1], per_group)
+    fitted, measured = calibration_cases(folder, splits)
+    parts = [fitted, spread_over_groups(measured, per_group)]
     applied = applied_calibration(model)
     session = session_factory(model, device)
     heard: list[Dialogues] = []
@@ -157,7 +157,7 @@ def _summary(results: dict[str, Any]) -> str:
         "",
         (
             f"Temperature {results['temperature']:.2f}, fitted on {fitted['structures']} structures of "
-            f"{len(fitted['cases'])} training scans, measured on {measured['structures']} structures of "
+            f"{len(fitted['cases'])} scans, measured on {measured['structures']} structures of "
             f"{len(measured['cases'])} scans never trained on: {after['masks']} masks, voxels within "
             f"{results['band_mm']:g} mm of the mask's border."
         ),

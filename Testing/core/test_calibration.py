@@ -262,6 +262,16 @@ def test_calibrating_writes_weights_that_carry_the_temperature_and_are_otherwise
     assert all(bool((before[key] == after[key]).all()) for key in before)
 
 
+def test_scans_set_aside_for_calibration_are_fitted_on_and_not_measured(folder: Path) -> None:
+    split = {"train": ["ct_ball_01"], "held_out": ["ct_ball_02", "mr_ball_x1"], "calibration": ["ct_ball_02"]}
+    (folder / "aside.json").write_text(json.dumps(split))
+    results = run_calibration(
+        folder, folder / "aside.json", str(folder / "tiny.safetensors"), "cpu", doubtful, clicks=1
+    )
+    assert results["fitted_on"]["cases"] == ["ct_ball_02"]
+    assert results["measured_on"]["cases"] == ["mr_ball_x1"]
+
+
 def test_bad_splits_and_places_are_refused_before_the_work(folder: Path) -> None:
     def run(splits: str, **options: Path) -> None:
         run_calibration(folder, folder / splits, str(folder / "tiny.safetensors"), "cpu", doubtful, **options)

@@ -87,6 +87,8 @@ def test_the_split_keeps_held_out_scans_and_patients_out_of_training():
     split = json.loads((ROOT / "Resources" / "training" / "splits.json").read_text())
     train, held_out = split["train"], split["held_out"]
     assert not set(train) & set(held_out)
+    assert set(split["calibration"]) < set(held_out)
+    assert not [name for name in split["calibration"] if "hippocampus" in name]  # share-alike: for scores alone
     assert len(held_out) >= (len(train) + len(held_out)) / 3
     never = ("hippocampus", "cc_a01", "stroke", "spine", "braintumor", "mni152", "cit168", "chest_cip64")
     assert not [name for name in [*train, *split["unlabelled"]] if any(word in name for word in never)]
