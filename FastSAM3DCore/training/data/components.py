@@ -19,7 +19,9 @@ def component_labels(mask: Tensor) -> tuple[Tensor, list[int]]:
         (D, H, W) int64, 0 outside and some number above 0 in each component; and the sizes by number (0 for numbers
         not in use, and for number 0), components in the order of their first voxels.
     """
-    if mask.is_cuda:  # a trip to scipy would keep the card waiting; on a CPU scipy is several times faster
+    # scipy takes 1.5 ms of a core at 64^3 and 4 ms at 96^3, in which a card would have nothing to do; sweeps take three
+    # or four rounds of some thirty small kernels. On a CPU they would take many times longer than scipy.
+    if mask.is_cuda:
         labels = sweep_labels(mask)
         firsts, labels = torch.unique(labels, return_inverse=True)  # 0 is there unless everything is inside
         labels = labels if int(firsts[0]) == 0 else labels + 1
@@ -44,21 +46,27 @@ def sweep_labels(mask: Tensor) -> Tensor:
     total = mask.numel()
     # Larger wins, so count down: the first voxel has the largest number.
     rank = torch.arange(total, 0, -1, device=mask.device).reshape(mask.shape) * mask
+    ways = [_runs(mask, axis) for axis in range(3)]
     while True:
         before = rank
-        for axis in range(3):
-            rank = _spread(rank, mask, axis)
+        for axis, (forward, back) in enumerate(ways):
+            rank = _spread(rank, forward, back, axis) * mask
         if torch.equal(rank, before):
             return (total + 1 - rank) * mask
 
 
-def _spread(rank: Tensor, mask: Tensor, axis: int) -> Tensor:
-    """The largest number of each run of voxels along an axis, in all of the run."""
-    wall = (~mask).long().cumsum(axis)  # the same within a run, larger in the next one
+def _runs(mask: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """What to add to numbers so that those of the next run along an axis are larger than any of this; both ways."""
+    span = mask.numel() + 1
+    wall = (~mask).long().cumsum(axis) * span  # the same within a run, larger in the next one
+    return wall, wall.amax(axis, keepdim=True) - wall
+
+
+def _spread(rank: Tensor, forward: Tensor, back: Tensor, axis: int) -> Tensor:
+    """The largest number of each run of voxels along an axis, in all of the run (and in the voxel before it)."""
     span = rank.numel() + 1
-    forward = (wall * span + rank).cummax(axis).values
-    back = (wall.amax(axis, keepdim=True) - wall) * span + forward % span
-    return (back.flip(axis).cummax(axis).values.flip(axis) % span) * mask
+    there = (forward + rank).cummax(axis).values % span
+    return (back + there).flip(axis).cummax(axis).values.flip(axis) % span
 
 
 def grow(mask: Tensor) -> Tensor:
