@@ -106,13 +106,13 @@ def _corner_box(corners: Floats) -> VoxelBox:
 
 @dataclass(frozen=True, slots=True)
 class CropFrame:
-    """An isotropic crop of a scan.
+    """A crop of a scan, along its axes.
 
     Attributes:
         origin: canonical voxel coordinates of the crop's voxel (0, 0, 0).
         step: canonical voxels per crop voxel, per axis.
         size: crop voxels per axis; a crop may reach beyond the scan.
-        voxel_mm: edge of a crop voxel.
+        voxel_mm: shortest edge of a crop voxel; it may be longer across thick slices.
         inside: None if voxels beyond the scan repeat its edge; otherwise the half-open range of crop
             indices per axis that lies on the scan, all others being zero (published preprocessing).
     """

@@ -120,7 +120,7 @@ class Proposer:
             return [self._tighter_frame(current, focus) or current]
         if focus.side_mm is None and (fresh or current is None):
             return list(dict.fromkeys(self._frame(focus.centre, side) for side in self._first_sides()))
-        side = focus.side_mm or current.voxel_mm * max(current.size)  # type: ignore[union-attr]
+        side = focus.side_mm or self._extent_mm(current)  # type: ignore[arg-type]
         return [self._frame(focus.centre, side)]
 
     def _first_sides(self) -> tuple[float, ...]:
@@ -151,13 +151,17 @@ class Proposer:
         side_mm = min(max(side_mm, traits.crop_size * min(axes.spacing) / 2), float(extent.max()))
         return frame_around(axes, traits, centre, side_mm)
 
+    def _extent_mm(self, frame: CropFrame) -> float:
+        """The longest side of a crop."""
+        return float((np.asarray(frame.size) * frame.step * self._engine.axes.spacing).max())
+
     def _fits(self, focus: Focus, frame: CropFrame) -> bool:
         points = np.vstack([focus.anchors, focus.centre[None]])
         crop, size, edge = frame.from_canonical(points), np.asarray(frame.size), self._open_faces(frame)
         margin = MARGIN * size
         low_ok = (crop >= np.where(edge[:, 0], margin, -0.5)).all()
         high_ok = (crop <= np.where(edge[:, 1], size - 1 - margin, size - 0.5)).all()
-        wide_enough = focus.side_mm is None or focus.side_mm <= frame.voxel_mm * max(frame.size) * 1.05
+        wide_enough = focus.side_mm is None or focus.side_mm <= self._extent_mm(frame) * 1.05
         return bool(low_ok and high_ok and wide_enough)
 
     def _open_faces(self, frame: CropFrame) -> NDArray[np.bool_]:
@@ -180,7 +184,7 @@ class Proposer:
         if not cut.any():
             return None
         middle = frame.to_canonical((low + high) / 2 - 0.5)
-        return self._frame((middle + focus.centre) / 2, frame.voxel_mm * max(frame.size) * ZOOM_OUT)
+        return self._frame((middle + focus.centre) / 2, self._extent_mm(frame) * ZOOM_OUT)
 
     def _tighter_frame(self, current: CropFrame, focus: Focus) -> CropFrame | None:
         """A tighter crop if the mask has turned out to be small in this one."""
@@ -191,7 +195,7 @@ class Proposer:
         lower, upper = np.array(canonical.lower, float), np.array(canonical.upper) - 1.0
         corners = np.vstack([lower, upper, focus.anchors])
         side = float(((np.ptp(corners, axis=0) + 1) * self._engine.axes.spacing).max()) * ROOM
-        if side > ZOOM_IN * current.voxel_mm * max(current.size):
+        if side > ZOOM_IN * self._extent_mm(current):
             return None
         frame = self._frame(_middle(corners), side)
         return frame if frame.voxel_mm < current.voxel_mm else None

@@ -78,7 +78,7 @@ def test_pasted_logits_land_on_the_voxels_they_were_cut_from(affine, stride):
     grid = [(np.arange(n // stride) + 0.5) * stride - 0.5 for n in frame.size]
     mesh = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)
     ijk = axes.to_ijk(frame.to_canonical(mesh))
-    box_ras = frame.box(axes.shape, [8, 8, 8], [n - 8 for n in frame.size])
+    box_ras = frame.box(axes.shape, [n // 4 for n in frame.size], [n - n // 4 for n in frame.size])
     assert not box_ras.is_empty
     box = axes.box_to_ijk(box_ras)
     for axis in range(3):
@@ -97,6 +97,18 @@ def test_crops_of_extreme_shapes_have_sizes_the_network_takes_and_stay_on_the_sc
         frame = frame_around(axes, ToyModel(64).traits, (0, 0, 0), side)
         assert all(n % 8 == 0 and 8 <= n <= 64 for n in frame.size)
         assert sample_crop(volume.array_kji, axes, frame, "average").shape == frame.size
+
+
+@pytest.mark.parametrize(("thickness", "voxels", "longer"), [(1.0, 64, 1.0), (1.5, 48, 1.5), (8.0, 32, 2.0)])
+def test_thick_slices_get_longer_voxels_and_fewer_of_them_for_the_same_view(thickness, voxels, longer):
+    volume = Volume(np.zeros((400, 256, 256), np.uint8), np.diag([1.0, 1.0, thickness, 1.0]))
+    axes = CanonicalAxes.of(volume)
+    frame = frame_around(axes, ToyModel(64).traits, (128, 128, 200), 64.0)
+    assert frame.voxel_mm == 1.0
+    assert frame.size == (64, 64, voxels)
+    edges = np.asarray(frame.step) * axes.spacing
+    assert edges == pytest.approx([1.0, 1.0, longer], rel=0.1)
+    assert frame.size[2] * edges[2] == pytest.approx(64.0, rel=0.15)  # as deep as it is wide
 
 
 def test_clicks_near_each_other_share_a_crop():
