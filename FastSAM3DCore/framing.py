@@ -45,7 +45,8 @@ def frame_around(
         return published_frame(axes, centre_ras, (traits.crop_size,) * 3, voxel_mm)
     voxel_mm = zoom_step(side_mm / traits.crop_size)
     spacing = np.asarray(axes.spacing)
-    stretch = np.clip(spacing / voxel_mm, 1.0, MAX_ASPECT)
+    # Crops finer than the scan itself stay as they are: they show the network small structures at the size it knows.
+    stretch = np.clip(spacing / max(voxel_mm, float(spacing.min())), 1.0, MAX_ASPECT)
     step = voxel_mm * stretch / spacing
     multiple = traits.size_multiple
     origin, size = [], []

@@ -111,6 +111,13 @@ def test_thick_slices_get_longer_voxels_and_fewer_of_them_for_the_same_view(thic
     assert frame.size[2] * edges[2] == pytest.approx(64.0, rel=0.15)  # as deep as it is wide
 
 
+def test_a_crop_finer_than_the_scan_keeps_all_its_voxels():
+    volume = Volume(np.zeros((64, 64, 64), np.uint8), np.eye(4))
+    frame = frame_around(CanonicalAxes.of(volume), ToyModel(64).traits, (32, 32, 32), 32.0)
+    assert frame.voxel_mm == pytest.approx(0.5)
+    assert frame.size == (64, 64, 64)
+
+
 def test_clicks_near_each_other_share_a_crop():
     volume, _ = ball_scan()
     axes = CanonicalAxes.of(volume)
