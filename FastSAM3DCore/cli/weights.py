@@ -1,4 +1,4 @@
-"""fastsam3d weights: list, download, import, verify, convert and remove model weights."""
+"""fastsam3d weights: list, download, import, verify, convert, average and remove model weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["weights_app"]
 
 weights_app = typer.Typer(
-    help="List, download, import, verify, convert and remove model weights.",
+    help="List, download, import, verify, convert, average and remove model weights.",
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -145,6 +145,25 @@ def convert_command(
     rule: ResidualRule | None = None if residual is None else "pre" if residual is Residual.PRE else "normed"
     architecture = convert_weights(source, target, half=half, residual=rule, decoder_from=decoder_from)
     typer.echo(f"{target}: {architecture}, {target.stat().st_size / 1e6:.1f} MB.")
+
+
+@weights_app.command("average")
+def average_command(
+    networks: Annotated[list[str], typer.Argument(metavar="FILE=SHARE...", help="Safetensors of one network.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the mean (.safetensors).")],
+) -> None:
+    """Average the weights of related training runs."""
+    from ..weights.average import average_weights
+
+    shares = {}
+    for text in networks:
+        path, _, share = text.rpartition("=")
+        try:
+            shares[Path(path)] = float(share)
+        except ValueError as error:
+            raise WeightsError(f"{text!r}: give FILE=SHARE, as in student.safetensors=0.7.") from error
+    average_weights(shares, output)
+    typer.echo(f"Wrote {output}.")
 
 
 @weights_app.command("remove")

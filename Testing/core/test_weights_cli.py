@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from FastSAM3DCore.cli import main
+from FastSAM3DCore.modeling.hires import HiresConfig, build_hires, load_hires, save_hires
 from FastSAM3DCore.weights.cache import WeightsCache
+from FastSAM3DCore.weights.checkpoint import read_metadata
 from Testing.core.weights_helpers import TINY_TEACHER, install_tree, tiny_state
 from Testing.core.weights_server import WeightsServer, serving
 
@@ -196,3 +198,42 @@ def test_every_command_explains_itself() -> None:
     for command in ("list", "download", "import", "verify", "convert", "remove"):
         code, out, _ = run(command, "--help")
         assert (code, "Usage" in out) == (0, True)
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path) -> tuple[Path, Path]:
+    config = HiresConfig(name="tiny", stem=8, middle=16, width=32, heads=2, depth=2, decoder=(8, 16, 32))
+    paths = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    for step, path in enumerate(paths):
+        save_hires(build_hires(config), path, {"step": str(step)})
+    return paths
+
+
+def test_the_average_of_two_runs_is_a_network_between_them_and_says_what_it_is(two_runs, tmp_path):
+    one, two = two_runs
+    target = tmp_path / "mean.safetensors"
+    assert run("average", f"{one}=3", f"{two}=1", "-o", target).code == 0
+    first, second, mean = (load_hires(path).state_dict() for path in (one, two, target))
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, 0.75 * first[name] + 0.25 * second[name], atol=1e-3, rtol=1e-3)
+    metadata = read_metadata(target)
+    assert metadata["averaged"] == "0.75 one + 0.25 two"
+    assert metadata["step"] == "0"
+
+
+def test_what_cannot_be_averaged_is_refused_and_nothing_is_written(two_runs, tmp_path):
+    one, two = two_runs
+    other = tmp_path / "other.safetensors"
+    save_hires(build_hires(HiresConfig(stem=8, middle=16, width=32, heads=2, depth=3, decoder=(8, 16, 32))), other)
+    target = tmp_path / "mean.safetensors"
+    for networks, word in (
+        ([f"{one}=1"], "two files"),
+        ([f"{one}=1", f"{two}=0"], "above zero"),
+        ([f"{one}=1", f"{two}"], "FILE=SHARE"),
+        ([f"{one}=1", f"{other}=1"], "same network"),
+        ([f"{one}=1", f"{tmp_path / 'none.safetensors'}=1"], "none.safetensors"),
+    ):
+        outcome = run("average", *networks, "-o", target)
+        assert outcome.code == 2
+        assert word in outcome.err
+        assert not target.exists()
