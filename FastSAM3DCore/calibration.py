@@ -1,8 +1,8 @@
-"""What a logit is worth: the temperature that makes a probability mean what it says, stored with the weights.
+"""What a logit is worth: the temperatures that make a probability mean what it says, stored with the weights.
 
     Calibration.from_metadata(header).probability(logits)
 
-A temperature scales logits around zero, so that one half stays one half: no voxel of any mask changes sides.
+Temperatures scale logits around zero, so that one half stays one half: no voxel of any mask changes sides.
 """
 
 from __future__ import annotations
@@ -29,22 +29,36 @@ LOGIT_LIMIT = 127 / STEPS_PER_LOGIT
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Logits are divided by `temperature` before they become probabilities; above one, answers grow less sure.
+    """Logits are divided by a temperature before they become probabilities; above one, answers grow less sure.
+
+    Attributes:
+        temperature: of voxels on the inside (logits above zero).
+        outside: of the others; None: the same. A network is often sure of what it adds and right about what it leaves
+            out, or the other way round.
 
     Raises:
         WeightsError: not a positive finite number.
     """
 
     temperature: float = 1.0
+    outside: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise WeightsError(f"The calibration temperature {self.temperature} is not positive; calibrate again.")
+        for value in (self.temperature, 1.0 if self.outside is None else self.outside):
+            if not (math.isfinite(value) and value > 0):
+                raise WeightsError(f"The calibration temperature {value} is not positive; calibrate again.")
+
+    def temperatures(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """The temperature of each logit."""
+        outside = self.temperature if self.outside is None else self.outside
+        return np.where(np.asarray(logits) > 0, self.temperature, outside)
 
     def probability(self, logits: NDArray[Any]) -> NDArray[np.float32]:
         """Foreground probability of logits, float32 in [0, 1]; what was never looked at (the lowest level) is 0."""
         values = np.asarray(logits, dtype=np.float32)
-        scaled = np.maximum(values / np.float32(self.temperature), np.float32(-80.0))  # exp(80) still fits
+        scaled = np.maximum(
+            values / self.temperatures(values).astype(np.float32), np.float32(-80.0)
+        )  # exp(80) still fits
         found = 1.0 / (1.0 + np.exp(-scaled))
         return np.asarray(np.where(values <= -LOGIT_LIMIT, 0.0, found), dtype=np.float32)
 
@@ -52,12 +66,14 @@ class Calibration:
         """The inverse of `probability`, within +-`LOGIT_LIMIT`."""
         p = np.asarray(probability, dtype=np.float64)
         with np.errstate(divide="ignore"):
-            logits = self.temperature * (np.log(p) - np.log1p(-p))
+            logits = np.log(p) - np.log1p(-p)
+            logits = self.temperatures(logits) * logits
         return np.asarray(np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT))
 
     def to_json(self) -> str:
         """For the metadata of a weights file, under `METADATA_KEY`."""
-        return json.dumps({"temperature": round(self.temperature, 4)})
+        values = {"temperature": round(self.temperature, 4)}
+        return json.dumps(values if self.outside is None else {**values, "outside": round(self.outside, 4)})
 
     @classmethod
     def from_metadata(cls, header: Mapping[str, str]) -> Calibration:
@@ -70,8 +86,10 @@ class Calibration:
         if text is None:
             return cls()
         try:
-            return cls(float(json.loads(text)["temperature"]))
-        except (ValueError, KeyError, TypeError) as error:
+            values = json.loads(text)
+            outside = values.get("outside")
+            return cls(float(values["temperature"]), None if outside is None else float(outside))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(
                 f"The calibration stored with the weights is damaged ({error}); export again."
             ) from error

@@ -46,7 +46,7 @@ def calibrate_command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Fit a temperature on the scans a split names for it (else those for training), measure it on the others held out.
+    """Fit temperatures on the scans a split names for it (else for training), measure them on the others held out.
 
     Voxels within 10 mm of the mask's border count, after every click. Masks stay what they are.
     """
@@ -133,7 +133,7 @@ def _write(results: dict[str, Any], model: str, output: Path | None, json_path: 
         from ..weights.convert import convert_weights
         from ..weights.loading import find_weights
 
-        extra = {METADATA_KEY: Calibration(results["temperature"]).to_json()}
+        extra = {METADATA_KEY: Calibration(**results["calibration"]).to_json()}
         convert_weights(find_weights(model, None), output, half=True, extra=extra)
     if json_path is not None:
         write_text(json_path, json.dumps(results, indent=1) + "\n")
@@ -144,7 +144,7 @@ def _write(results: dict[str, Any], model: str, output: Path | None, json_path: 
 
 
 def _summary(results: dict[str, Any]) -> str:
-    before, after, slices = results["before"], results["after"], results["slices"]
+    before, after, slices, found = results["before"], results["after"], results["slices"], results["calibration"]
     fitted, measured = results["fitted_on"], results["measured_on"]
     lines = [
         "| | before | after |",
@@ -156,7 +156,8 @@ def _summary(results: dict[str, Any]) -> str:
         ),
         "",
         (
-            f"Temperature {results['temperature']:.2f}, fitted on {fitted['structures']} structures of "
+            f"Temperature {found['temperature']:.2f} inside and {found['outside']:.2f} outside, fitted on "
+            f"{fitted['structures']} structures of "
             f"{len(fitted['cases'])} scans, measured on {measured['structures']} structures of "
             f"{len(measured['cases'])} scans never trained on: {after['masks']} masks, voxels within "
             f"{results['band_mm']:g} mm of the mask's border."

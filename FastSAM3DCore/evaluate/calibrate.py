@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from ..errors import ImageError
 from ..types import Volume
 from .cases import Case
 from .clicks import next_click
-from .reliability import BAND_MM, Tally, band_tally, fit_temperature, scores
+from .reliability import BAND_MM, Tally, band_tally, fit_calibration, scores
 from .scoring import SessionMethod
 from .slices import DoubtingSession, SliceLook, slice_looks, summarise_looks
 
@@ -86,7 +87,7 @@ def calibrate(fitted: Dialogues, measured: Dialogues) -> dict[str, Any]:
     """Fit on one set of sessions, measure on the other.
 
     Returns:
-        `temperature`; `temperature_by_clicks`, to show how much one number for all gives away; `before` and
+        `calibration`; `calibration_by_clicks`, to show how much one for all gives away; `before` and
         `after` on the measured sessions (ECE, log loss, bins), `by_clicks` and `fitted_on` likewise; `slices`.
 
     Raises:
@@ -94,12 +95,11 @@ def calibrate(fitted: Dialogues, measured: Dialogues) -> dict[str, Any]:
     """
     if not fitted.tallies or not measured.tallies:
         raise ImageError("No click gave a mask, so there is nothing to calibrate; give other scans or weights.")
-    temperature = fit_temperature(fitted.all)
-    plain, found = Calibration(), Calibration(temperature)
+    plain, found = Calibration(), fit_calibration(fitted.all)
     return {
-        "temperature": round(temperature, 4),
-        "temperature_by_clicks": {
-            str(n): round(fit_temperature(tally), 4) for n, tally in sorted(fitted.tallies.items())
+        "calibration": json.loads(found.to_json()),
+        "calibration_by_clicks": {
+            str(n): json.loads(fit_calibration(tally).to_json()) for n, tally in sorted(fitted.tallies.items())
         },
         "band_mm": BAND_MM,
         "before": scores(measured.all, plain),

@@ -26,7 +26,7 @@ __all__ = [
     "Tally",
     "band_tally",
     "expected_calibration_error",
-    "fit_temperature",
+    "fit_calibration",
     "reliability_bins",
 ]
 
@@ -110,27 +110,32 @@ def border_distance(mask_kji: NDArray[np.bool_], spacing_ijk: tuple[float, float
     return np.asarray(array_from_image(sitk.SignedMaurerDistanceMap(image, False, False, True)), np.float32)
 
 
-def fit_temperature(tally: Tally) -> float:
-    """The temperature with the smallest Brier score, to one percent.
+def fit_calibration(tally: Tally) -> Calibration:
+    """The temperatures with the smallest Brier score, to one percent, inside and outside apart.
 
-    A temperature alone leaves probability one half, and with it every mask, where it is (Guo et al., ICML 2017).
-    Its Brier score is bounded: by log loss, the few masks that were wrong about the whole extent decided alone
-    (3.1 instead of 2.5 on 20 structures, and held-out ECE .101 instead of .078).
+    They leave probability one half, and with it every mask, where it is (Guo et al., ICML 2017). Networks that are too
+    sure of what they add are less so of what they leave out: fitted on 10 scans, one temperature for both (2.7) gave
+    an ECE of .084 on 16 others, two (3.0 and 2.5) .072. The Brier score is bounded: by log loss, the few masks that were wrong about the whole extent
+    decided alone.
     """
     candidates = np.exp(np.arange(-np.log(LARGEST_TEMPERATURE), np.log(LARGEST_TEMPERATURE), 0.01))
-    return float(candidates[np.argmin([brier(tally, value) for value in candidates])])
+    found = []
+    for side in (tally.logits > 0, tally.logits <= 0):
+        part = Tally(tally.weights * side[:, None])
+        found.append(float(candidates[np.argmin([brier(part, Calibration(value)) for value in candidates])]))
+    return Calibration(*found)
 
 
-def brier(tally: Tally, temperature: float) -> float:
+def brier(tally: Tally, calibration: Calibration) -> float:
     """Mean squared distance between probability and truth."""
-    probability = Calibration(temperature).probability(tally.logits).astype(np.float64)
+    probability = calibration.probability(tally.logits).astype(np.float64)
     total = tally.weights[:, 0] @ probability**2 + tally.weights[:, 1] @ (1 - probability) ** 2
     return float(total / max(tally.weights.sum(), 1e-12))
 
 
-def log_loss(tally: Tally, temperature: float) -> float:
+def log_loss(tally: Tally, calibration: Calibration) -> float:
     """Mean negative log-likelihood of the truth in nats."""
-    scaled = tally.logits / temperature
+    scaled = tally.logits / calibration.temperatures(tally.logits)
     outside, inside = tally.weights[:, 0], tally.weights[:, 1]
     total = outside @ np.logaddexp(0, scaled) + inside @ np.logaddexp(0, -scaled)
     return float(total / max(tally.weights.sum(), 1e-12))
@@ -166,8 +171,8 @@ def scores(tally: Tally, calibration: Calibration) -> dict[str, Any]:
     rows = reliability_bins(tally, calibration)
     return {
         "ece": round(expected_calibration_error(rows), 4),
-        "brier": round(brier(tally, calibration.temperature), 4),
-        "log_loss": round(log_loss(tally, calibration.temperature), 4),
+        "brier": round(brier(tally, calibration), 4),
+        "log_loss": round(log_loss(tally, calibration), 4),
         "masks": tally.masks,
         "bins": [{key: round(value, 4) for key, value in row.items()} for row in rows],
     }

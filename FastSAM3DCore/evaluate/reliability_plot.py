@@ -25,7 +25,8 @@ def plot_reliability(path: Path, results: dict[str, Any]) -> None:
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         axis.plot(predicted, observed, color="#1f77b4", linewidth=1.4)
         axis.scatter(predicted, observed, s=sizes, color="#1f77b4", alpha=0.65, linewidths=0)
-        note = "" if name == "before" else f", temperature {results['temperature']:.2f}"
+        found = results["calibration"]
+        note = "" if name == "before" else f", temperatures {found['temperature']:.2f} / {found['outside']:.2f}"
         axis.set_title(f"{name}{note}: ECE {part['ece']:.3f}", fontsize=10)
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)

@@ -19,7 +19,7 @@ from FastSAM3DCore.evaluate.reliability import (
     Tally,
     band_tally,
     expected_calibration_error,
-    fit_temperature,
+    fit_calibration,
     reliability_bins,
     scores,
 )
@@ -52,8 +52,10 @@ def overconfident(temperature: float, n: int = 40_000) -> Tally:
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
 def test_the_temperature_that_made_the_truth_is_found(temperature: float) -> None:
     tally = overconfident(temperature)
-    assert fit_temperature(tally) == pytest.approx(temperature, rel=0.08)
-    after = scores(tally, Calibration(fit_temperature(tally)))
+    found = fit_calibration(tally)
+    assert found.temperature == pytest.approx(temperature, rel=0.08)
+    assert found.outside == pytest.approx(temperature, rel=0.08)
+    after = scores(tally, found)
     assert after["ece"] < 0.012
     if temperature == 2.5:
         before = scores(tally, PLAIN)
@@ -72,6 +74,19 @@ def test_one_half_stays_one_half_so_that_no_mask_changes() -> None:
         assert np.allclose(Calibration(temperature).logit(found), logits, atol=2e-3)
 
 
+def test_inside_and_outside_have_temperatures_of_their_own() -> None:
+    uneven = Calibration(2.0, outside=1.0)
+    logits = np.array([-4.0, 0.0, 4.0])
+    assert uneven.probability(logits) == pytest.approx(1 / (1 + np.exp([4.0, 0.0, -2.0])), abs=1e-6)
+    assert np.allclose(uneven.logit(uneven.probability(logits)), logits, atol=1e-4)
+    assert Calibration.from_metadata({METADATA_KEY: uneven.to_json()}) == uneven
+    random = np.random.default_rng(1)
+    drawn = np.clip(random.normal(-1, 4, 40_000), -7.5, 7.5)
+    tally = tally_of(drawn, random.random(len(drawn)) < uneven.probability(drawn))
+    found = fit_calibration(tally)
+    assert (found.temperature, found.outside) == pytest.approx((2.0, 1.0), rel=0.1)
+
+
 def test_what_was_never_looked_at_is_background_however_soft_the_rest_becomes() -> None:
     assert Calibration(5).probability(np.array([-LOGIT_LIMIT])) == 0
     assert Calibration(5).probability(np.array([-LOGIT_LIMIT + 0.0625])) > 0.1
@@ -82,6 +97,8 @@ def test_what_was_never_looked_at_is_background_however_soft_the_rest_becomes() 
 def test_an_impossible_temperature_is_refused(value: float) -> None:
     with pytest.raises(WeightsError, match="temperature"):
         Calibration(value)
+    with pytest.raises(WeightsError, match="temperature"):
+        Calibration(1.0, outside=value)
 
 
 def test_weights_without_a_calibration_have_a_temperature_of_one_and_damaged_ones_are_refused() -> None:
@@ -254,7 +271,7 @@ def test_calibrating_writes_weights_that_carry_the_temperature_and_are_otherwise
     assert set(results["by_clicks"]) == {"1", "2"}
     assert results["slices"]["looks"] == 12
     assert (folder / "r.png").read_bytes().startswith(b"\x89PNG")
-    assert applied_calibration(str(output)).temperature == pytest.approx(results["temperature"], abs=1e-3)
+    assert applied_calibration(str(output)) == Calibration(**results["calibration"])
     assert applied_calibration(str(model)) == PLAIN
     with safe_open(output, "pt") as archive:
         assert archive.metadata()["step"] == "7"
