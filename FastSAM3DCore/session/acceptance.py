@@ -18,6 +18,10 @@ __all__ = ["Focus", "Proposal", "components", "dilate", "near_focus", "restrict"
 # A correction may go this many crop voxels further than its click is deep. On 15 structures the mean Dice at three
 # clicks was .574 without any such limit, .614 where twice the depth was allowed, .657 with it.
 REACH_MARGIN = 1.0
+# A negative click takes away at least the inner part of the largest ball around it that fits into the mask, whatever the
+# network says: hand-painted voxels look like nothing it would ever have proposed.
+CORE_SHARE = 0.7
+SURE_LOGIT = 4.0
 # A prompt that agrees with the mask may only touch up this neighbourhood, in crop voxels.
 TOUCH_UP_VOXELS = 8.0
 MAX_ANCHORS = 64
@@ -82,8 +86,11 @@ def restrict(proposal: Proposal, focus: Focus, stride: int, *, careful: bool) ->
     if agreed.all() and bool((proposal.previous > 0).any()):
         proposal.accept *= _ball(proposal.logits.shape, voxels, TOUCH_UP_VOXELS / stride)
     elif careful:
+        depth, reach = _within_reach(proposal.previous, inside, focus.positive)
+        if not focus.positive:
+            core = _ball(proposal.logits.shape, voxels, CORE_SHARE * depth) > 0.5
+            proposal.logits[core] = proposal.logits[core].clamp(max=-SURE_LOGIT)
         wanted = proposal.changes & ((proposal.logits > 0) == focus.positive)
-        reach = _within_reach(proposal.previous, inside, focus.positive)
         change = near_focus(wanted & (reach > 0), frame, focus, stride)
         proposal.accept *= dilate(change) * reach  # the change's blurred rim comes along
     else:
@@ -120,20 +127,21 @@ def _ball(shape: Sequence[int], centres: NDArray[np.float64], radius: float) -> 
     return (radius + 0.5 - nearest.sqrt()).clamp(0, 1)
 
 
-def _within_reach(previous: Tensor, clicked: NDArray[np.int_], positive: bool) -> Tensor:
-    """Where a correction may go, falling from 1 to 0 at its end, (d, h, w).
+def _within_reach(previous: Tensor, clicked: NDArray[np.int_], positive: bool) -> tuple[float, Tensor]:
+    """How deep in the wrong the click is, in voxels, and where it may go, falling from 1 to 0 at its end, (d, h, w).
 
     A person clicks in the middle of what is wrong. So what is wrong goes on about as far behind the click as the click
     is from the mask's border, and along the border it is no thicker than that.
     """
     right = (previous > 0) == positive
     if not bool(right.any()):
-        return torch.ones(previous.shape)
+        return 0.0, torch.ones(previous.shape)
     image = sitk.GetImageFromArray(right.numpy().astype(np.uint8))
     away = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=False))
-    reach = max(0.0, float(away[tuple(clicked.T)].max())) + REACH_MARGIN
+    depth = max(0.0, float(away[tuple(clicked.T)].max()))
+    reach = depth + REACH_MARGIN
     along = (reach + 0.5 - torch.from_numpy(away)).clamp(0, 1)
-    return torch.maximum(along, _ball(previous.shape, clicked.astype(np.float64), reach))
+    return depth, torch.maximum(along, _ball(previous.shape, clicked.astype(np.float64), reach))
 
 
 def dilate(flags: Tensor, reach: int = 1) -> Tensor:
