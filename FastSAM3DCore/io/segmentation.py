@@ -107,14 +107,7 @@ def _check_written(path: Path, temporary: Path) -> None:
 
 def mask_box(mask_kji: NDArray[Any]) -> VoxelBox:
     """The smallest half-open box around the non-zero voxels; empty if there are none."""
-    lower, upper = [], []
-    for axis in (2, 1, 0):  # i, j, k
-        inside = np.flatnonzero(mask_kji.any(axis=tuple(a for a in (0, 1, 2) if a != axis)))
-        if not inside.size:
-            return VoxelBox.empty()
-        lower.append(int(inside[0]))
-        upper.append(int(inside[-1]) + 1)
-    return VoxelBox((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+    return VoxelBox.around(mask_kji)
 
 
 def _label_image(segments: Sequence[Segment], reference: Volume) -> sitk.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ class LogitGrid:
 
     def foreground_box(self) -> VoxelBox:
         """The tight box around the foreground; empty if there is none."""
-        return tight_box(self.read(self.touched) > self.level, self.touched)
+        return VoxelBox.around(self.read(self.touched) > self.level, self.touched.lower)
 
     def changed_box(self, deltas: list[Delta], *, logits: bool) -> VoxelBox:
         """The smallest box known to hold all changes of some writes, of the mask or of the logits."""
@@ -110,18 +110,18 @@ class LogitGrid:
         low, high = min(level, self.level), max(level, self.level)
         region = self.read(self.touched)
         self.level = level
-        return tight_box((region > low) & (region <= high), self.touched)
+        return VoxelBox.around((region > low) & (region <= high), self.touched.lower)
 
     def write(self, box: VoxelBox, values: NDArray[np.uint8]) -> Delta | None:
         """Replace the codes of a box; None if nothing differs."""
         old = self.read(box)
         different = old != values
-        inner = tight_box(different, box)
+        inner = VoxelBox.around(different, box.lower)
         if inner.is_empty:
             return None
         local = _relative(inner, box)
         changed, before, after = different[local], old[local], values[local]
-        flipped = tight_box((before > self.level) != (after > self.level), inner)
+        flipped = VoxelBox.around((before > self.level) != (after > self.level), inner.lower)
         delta = Delta(inner, flipped, self.level, np.packbits(changed), before[changed])
         before[...] = after
         self.touched = self.touched.union(inner)
@@ -134,17 +134,6 @@ class LogitGrid:
         inverse = Delta(delta.box, delta.mask_box, delta.level, delta.changed, region[changed])
         region[changed] = delta.values
         return inverse
-
-
-def tight_box(flags: NDArray[Any], box: VoxelBox) -> VoxelBox:
-    """The smallest box around the true voxels of `flags`, which covers `box`, indexed [k, j, i]."""
-    flat = np.asarray(flags.any(axis=0))  # along the slowest axis first: the other two are then found in one slice
-    hits = [np.flatnonzero(along) for along in (flat.any(axis=0), flat.any(axis=1), flags.any(axis=(1, 2)))]
-    if hits[0].size == 0:
-        return VoxelBox.empty()
-    lower = tuple(low + int(hit[0]) for low, hit in zip(box.lower, hits, strict=True))
-    upper = tuple(low + int(hit[-1]) + 1 for low, hit in zip(box.lower, hits, strict=True))
-    return VoxelBox(lower, upper)  # type: ignore[arg-type]
 
 
 def _relative(inner: VoxelBox, outer: VoxelBox) -> tuple[slice, slice, slice]:

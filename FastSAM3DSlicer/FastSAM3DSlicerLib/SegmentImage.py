@@ -170,10 +170,7 @@ class SegmentImage:
             return
         content, box, matrix = self.ownContent(), self.box, self.imageToLocal
         if content.any():
-            hits = [np.flatnonzero(content.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
-            lower = tuple(int(h[0]) + l for h, l in zip(hits, box.lower, strict=True))
-            upper = tuple(int(h[-1]) + 1 + l for h, l in zip(hits, box.lower, strict=True))
-            own = VoxelBox(lower, upper)  # type: ignore[arg-type]
+            own = VoxelBox.around(content, box.lower)
             kept = content[shiftBox(own, -np.array(box.lower)).slices_kji]
             self.labels()[content] = 0
             self.image.Modified()

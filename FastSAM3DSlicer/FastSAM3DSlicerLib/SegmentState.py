@@ -11,7 +11,6 @@ from FastSAM3DCore.types import VoxelBox
 
 from .Resampling import sampleNearest, shiftBox
 from .SegmentImage import SegmentImage, Snapshot
-from .SegmentWriter import boundsOf
 from .SessionLink import HandEdit
 
 
@@ -69,7 +68,7 @@ class SegmentState:
         around = box.union(self._box)
         before = self._over(around)
         after = now if box == around else _placed(now, box, around)
-        different = boundsOf(before != after, around)
+        different = VoxelBox.around(before != after, around.lower)
         if different.is_empty:
             self._stamp = image.stamp
             return None

@@ -62,7 +62,7 @@ class SegmentWriter:
         allowed = self.rules.allowed(image, others, self.volumeNode, inside)
         if allowed is not np.True_:
             changed &= allowed
-        tight = boundsOf(changed, inside)
+        tight = VoxelBox.around(changed, inside.lower)
         if tight.is_empty:
             return VoxelBox.empty(), []
         cut = shiftBox(tight, -np.array(inside.lower)).slices_kji
@@ -97,14 +97,3 @@ class SegmentWriter:
         if not all(images[segmentId].canRestore(snapshot) for segmentId, snapshot in changes):
             raise PromptError("The segmentation's geometry was changed since; that step cannot be restored.")
         return [(segmentId, images[segmentId].restore(snapshot)) for segmentId, snapshot in reversed(changes)]
-
-
-def boundsOf(mask: np.ndarray, box: VoxelBox) -> VoxelBox:
-    """The smallest part of `box` that holds every true voxel of `mask` (indexed [k, j, i])."""
-    flat = mask.any(axis=0)  # along the slowest axis first: the other two are then found in one slice
-    hits = [np.flatnonzero(found) for found in (flat.any(axis=0), flat.any(axis=1), mask.any(axis=(1, 2)))]
-    if not hits[0].size:
-        return VoxelBox.empty()
-    lower = tuple(low + int(h[0]) for low, h in zip(box.lower, hits, strict=True))
-    upper = tuple(low + int(h[-1]) + 1 for low, h in zip(box.lower, hits, strict=True))
-    return VoxelBox(lower, upper)  # type: ignore[arg-type]
