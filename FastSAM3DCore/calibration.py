@@ -48,17 +48,16 @@ class Calibration:
             if not (math.isfinite(value) and value > 0):
                 raise WeightsError(f"The calibration temperature {value} is not positive; calibrate again.")
 
-    def temperatures(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """The temperature of each logit."""
-        outside = self.temperature if self.outside is None else self.outside
-        return np.where(np.asarray(logits) > 0, self.temperature, outside)
+    def scaled(self, logits: NDArray[Any]) -> NDArray[Any]:
+        """Logits divided by their temperatures, in their own type."""
+        if self.outside is None:
+            return np.asarray(logits / self.temperature)
+        return np.where(logits > 0, logits / self.temperature, logits / self.outside)
 
     def probability(self, logits: NDArray[Any]) -> NDArray[np.float32]:
         """Foreground probability of logits, float32 in [0, 1]; what was never looked at (the lowest level) is 0."""
         values = np.asarray(logits, dtype=np.float32)
-        scaled = np.maximum(
-            values / self.temperatures(values).astype(np.float32), np.float32(-80.0)
-        )  # exp(80) still fits
+        scaled = np.maximum(self.scaled(values), np.float32(-80.0))  # exp(80) still fits
         found = 1.0 / (1.0 + np.exp(-scaled))
         return np.asarray(np.where(values <= -LOGIT_LIMIT, 0.0, found), dtype=np.float32)
 
@@ -66,8 +65,9 @@ class Calibration:
         """The inverse of `probability`, within +-`LOGIT_LIMIT`."""
         p = np.asarray(probability, dtype=np.float64)
         with np.errstate(divide="ignore"):
-            logits = np.log(p) - np.log1p(-p)
-            logits = self.temperatures(logits) * logits
+            scaled = np.log(p) - np.log1p(-p)
+        outside = self.temperature if self.outside is None else self.outside
+        logits = np.where(scaled > 0, self.temperature, outside) * scaled
         return np.asarray(np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT))
 
     def to_json(self) -> str:

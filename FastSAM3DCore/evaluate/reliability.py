@@ -135,7 +135,7 @@ def brier(tally: Tally, calibration: Calibration) -> float:
 
 def log_loss(tally: Tally, calibration: Calibration) -> float:
     """Mean negative log-likelihood of the truth in nats."""
-    scaled = tally.logits / calibration.temperatures(tally.logits)
+    scaled = calibration.scaled(tally.logits)
     outside, inside = tally.weights[:, 0], tally.weights[:, 1]
     total = outside @ np.logaddexp(0, scaled) + inside @ np.logaddexp(0, -scaled)
     return float(total / max(tally.weights.sum(), 1e-12))

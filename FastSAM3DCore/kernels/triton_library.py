@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from functools import lru_cache
 
 __all__ = ["load_triton"]
 
 
+@lru_cache(maxsize=1)  # asked at every call of the attention
 def load_triton() -> bool:
     """Import Triton if it is installed; True if it is there.
 

@@ -22,7 +22,7 @@ class MuonAdamW:
 
     `torch.optim.Muon` takes matrices alone, so kernels are handed to it flattened to (out, in * taps). Its updates are
     scaled to the size of AdamW's, so that one learning rate serves both. From the same state and on the same data,
-    at step 140 the running loss was 1.08 where AdamW alone had 1.09, which takes AdamW some 400 steps.
+    the running loss after 160 steps was 1.10, with AdamW alone 1.13.
 
     Args:
         parameters: what is trained.
