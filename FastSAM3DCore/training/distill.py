@@ -168,4 +168,5 @@ def distill(config: TrainConfig, device: str = "auto", fresh: bool = False, slot
     if not fresh:
         trainer.resume()
     trainer.run(slot=slot)
+    trainer.close()
     return trainer

@@ -305,8 +305,8 @@ def test_two_processes_train_together_and_stop_at_the_same_step(tmp_path):
     (tmp_path / "c.json").write_text(config.to_json())
     code = (
         "import sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
-        "from FastSAM3DCore.training.config import TrainConfig; from FastSAM3DCore.training.loop import Trainer\n"
-        "trainer = Trainer(TrainConfig.load(Path(sys.argv[1])), 'cpu'); trainer.run()\n"
+        "from FastSAM3DCore.training.config import TrainConfig; from FastSAM3DCore.training.loop import train\n"
+        "trainer = train(TrainConfig.load(Path(sys.argv[1])), 'cpu')\n"
         "total = sum(float(p.detach().double().sum()) for p in trainer.model.parameters())\n"
         "Path(sys.argv[1]).with_name(f'rank{trainer.rank}.txt').write_text(f'{trainer.step} {total!r}')\n"
     )
