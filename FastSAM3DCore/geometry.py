@@ -135,6 +135,14 @@ class CropFrame:
         """Canonical coordinates of the crop's voxel centres along one axis, (size,)."""
         return np.asarray(np.arange(self.size[axis]) * self.step[axis] + self.origin[axis])
 
+    def coarsened(self, stride: int) -> CropFrame:
+        """The grid whose voxels are `stride`^3 of the crop's: where a network with that mask stride answers."""
+        shift = (stride - 1) / 2
+        origin = tuple(o + shift * s for o, s in zip(self.origin, self.step, strict=True))
+        step = tuple(s * stride for s in self.step)
+        size = tuple(n // stride for n in self.size)
+        return CropFrame(origin, step, size, self.voxel_mm * stride)  # type: ignore[arg-type]
+
     def box(
         self, shape: Sequence[int], lower: Sequence[float] = (0, 0, 0), upper: Sequence[float] | None = None
     ) -> VoxelBox:

@@ -1,0 +1,77 @@
+"""Which of several looks at a click to believe: answers in crops of several sizes, one of which fits the structure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..engine import Engine
+from .acceptance import Focus, Proposal, dilate, near_focus
+
+__all__ = ["most_convincing"]
+
+# An edge as strong as the noise around it is worth this much mean probability.
+EDGE_WEIGHT = 0.1
+# A mask that fills a smaller share of its crop than this is worth less, by this much each time it is e times smaller:
+# a tighter look would show it better.
+GOOD_SHARE = 0.02
+SMALLNESS_WEIGHT = 0.05
+# Finding what the other looks find as well is worth this much. First clicks on 148 places in 33 scans, mean Dice of
+# three looks .505 with conviction alone, .528 with all; of four looks .523 and .540, where the best would give .613.
+AGREEMENT_WEIGHT = 0.4
+
+
+def most_convincing(engine: Engine, answers: Sequence[Proposal], focus: Focus) -> Proposal:
+    """The answer that looks most like a structure: sure inside, set off from its surroundings, seen by other looks too.
+
+    Args:
+        engine: whose crops the answers are about.
+        answers: at least one, of the same prompts.
+        focus: what the newest prompt is about; only what is connected to it counts.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    stride = engine.traits.mask_stride
+    found = [near_focus(answer.logits > 0, answer.frame, focus, stride) for answer in answers]
+    scores = [_conviction(engine, answer, mask) for answer, mask in zip(answers, found, strict=True)]
+    for a, b in combinations([n for n, mask in enumerate(found) if bool(mask.any())], 2):
+        worth = AGREEMENT_WEIGHT * _agreement(answers[a], found[a], answers[b], found[b], stride) / (len(answers) - 1)
+        scores[a] += worth
+        scores[b] += worth
+    return answers[int(np.argmax(scores))]
+
+
+def _conviction(engine: Engine, answer: Proposal, found: Tensor) -> float:
+    """Mean probability inside and the step of grey across the border, less what is lost on emptiness around it."""
+    if not bool(found.any()):
+        return -math.inf
+    sure = float(torch.sigmoid(answer.logits[found]).mean())
+    sure -= SMALLNESS_WEIGHT * max(0.0, math.log(GOOD_SHARE / float(found.float().mean())))
+    stride = engine.traits.mask_stride
+    image = engine.image(answer.frame)
+    if stride > 1:
+        image = torch.nn.functional.avg_pool3d(image[None, None], stride)[0, 0]
+    rim, surroundings = found & (dilate(~found) > 0), ~found & (dilate(found) > 0)
+    if not bool(rim.any()) or not bool(surroundings.any()):
+        return sure
+    step = (image[rim].mean() - image[surroundings].mean()).abs()
+    return sure + EDGE_WEIGHT * float(step / (image[rim | surroundings].std() + 1e-3))
+
+
+def _agreement(one: Proposal, found: Tensor, other: Proposal, also: Tensor, stride: int) -> float:
+    """Dice of two masks on their own grids, by volume."""
+    if other.frame.voxel_mm < one.frame.voxel_mm:
+        one, found, other, also = other, also, one, found  # what they share is counted on the finer grid
+    grid, coarser = one.frame.coarsened(stride), other.frame.coarsened(stride)
+    seen = torch.nn.functional.pad(also, [1] * 6)  # whatever lies outside is the false voxel around it
+    for axis, size in enumerate(also.shape):
+        nearest = np.round((grid.positions(axis) - coarser.origin[axis]) / coarser.step[axis]).astype(np.int64)
+        seen = seen.index_select(axis, torch.from_numpy(np.clip(nearest, -1, size) + 1))
+    voxel, voxel_of_other = np.prod(grid.step), np.prod(coarser.step)
+    shared = int((found & seen).sum()) * voxel
+    return float(2 * shared / (int(found.sum()) * voxel + int(also.sum()) * voxel_of_other))
