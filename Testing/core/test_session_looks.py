@@ -60,7 +60,7 @@ def test_the_look_with_the_edge_of_the_image_wins_over_one_as_sure_without(engin
 def test_what_two_looks_find_wins_over_what_a_surer_one_finds_alone(engine):
     engine.set_volume(scan_of_a_ball(38))  # without edges where the looks end
     alone, shared = ball(6), ball(9)
-    looks = [answer(engine, 40, alone, 6.0), answer(engine, 48, shared, 2.5), answer(engine, 64, shared, 2.5)]
+    looks = [answer(engine, 40, alone, 6.0), answer(engine, 48, shared, 3.2), answer(engine, 64, shared, 3.2)]
     assert most_convincing(engine, looks, FOCUS) in looks[1:]
     assert most_convincing(engine, looks[:2], FOCUS) is looks[0]
 
