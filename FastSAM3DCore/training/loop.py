@@ -113,12 +113,13 @@ class Trainer:
     def close(self) -> None:
         """Leave the group of processes; the last thing to do before the process ends.
 
-        gloo's thread still frees the tensor of the last broadcast for a moment. It needs the interpreter for that, and
-        aborts the process if that is shutting down (4 of 25 runs on busy cores, torch 2.13). A barrier holds no tensor.
+        gloo's threads still free the last operations' objects for a moment. They need the interpreter for that, and abort
+        the process if it is shutting down (4 of 25 runs on busy cores, torch 2.13), so they get half a second of it.
         """
         if self.world > 1:
             dist.barrier()
             dist.destroy_process_group()
+            time.sleep(0.5)
 
     def _curves(self) -> Curves | None:
         """The table of the run, in rank 0; rows of earlier slots are safe at once."""
