@@ -58,8 +58,8 @@ def _conviction(engine: Engine, answer: Proposal, found: Tensor) -> float:
     if stride > 1:
         image = torch.nn.functional.avg_pool3d(image[None, None], stride)[0, 0]
     rim, surroundings = found & (dilate(~found) > 0), ~found & (dilate(found) > 0)
-    if not bool(rim.any()) or not bool(surroundings.any()):
-        return sure
+    if not bool(surroundings.any()):
+        return 0.0  # it fills the whole crop: that says nothing
     step = (image[rim].mean() - image[surroundings].mean()).abs()
     return sure + EDGE_WEIGHT * float(step / (image[rim | surroundings].std() + 1e-3))
 

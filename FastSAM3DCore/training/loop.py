@@ -113,8 +113,8 @@ class Trainer:
     def close(self) -> None:
         """Leave the group of processes; the last thing to do before the process ends.
 
-        gloo's threads still free the last operations' objects for a moment. They need the interpreter for that, and abort
-        the process if it is shutting down (4 of 25 runs on busy cores, torch 2.13), so they get half a second of it.
+        gloo's threads still free the last operations' objects for a moment. They need the interpreter for that, and
+        abort the process if it is shutting down (4 of 25 runs on busy cores, torch 2.13), so they get half a second.
         """
         if self.world > 1:
             dist.barrier()
