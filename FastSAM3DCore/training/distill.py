@@ -164,9 +164,4 @@ def load_teacher(path: Path) -> HiresModel:
 
 def distill(config: TrainConfig, device: str = "auto", fresh: bool = False, slot: Slot | None = None) -> DistillTrainer:
     """Run a distillation, as `train` runs a training."""
-    trainer = DistillTrainer(config, device)
-    if not fresh:
-        trainer.resume()
-    trainer.run(slot=slot)
-    trainer.close()
-    return trainer
+    return DistillTrainer(config, device).complete(fresh, slot)

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.distributed as dist
@@ -110,8 +110,16 @@ class Trainer:
             self._farewell(schedule)
         self.reporter.close()
 
-    def close(self) -> None:
-        """Leave the group of processes; the last thing to do before the process ends.
+    def complete(self, fresh: bool = False, slot: Slot | None = None) -> Self:
+        """Go on from the checkpoint unless `fresh`, train for a slot or to the end, and leave the other processes."""
+        if not fresh:
+            self.resume()
+        self.run(slot=slot)
+        self._leave_group()
+        return self
+
+    def _leave_group(self) -> None:
+        """The last thing to do before the process ends; waits until rank 0 has written its files.
 
         gloo's threads still free the last operations' objects for a moment. They need the interpreter for that, and
         abort the process if it is shutting down (4 of 25 runs on busy cores, torch 2.13), so they get half a second.
@@ -280,12 +288,7 @@ def fast_layout(model: HiresModel) -> HiresModel:
 
 def train(config: TrainConfig, device: str = "auto", fresh: bool = False, slot: Slot | None = None) -> Trainer:
     """Run a config, going on from its output folder's checkpoint unless `fresh`; for a slot of time, or to its end."""
-    trainer = Trainer(config, device)
-    if not fresh:
-        trainer.resume()
-    trainer.run(slot=slot)
-    trainer.close()
-    return trainer
+    return Trainer(config, device).complete(fresh, slot)
 
 
 def _device(name: str) -> torch.device:
