@@ -85,7 +85,7 @@ class TrainConfig:
         reuse: probability that a scene is one met before.
         pool: scenes kept of each crop size to be met again; a resumed run makes them again first.
         seed: of data and prompts.
-        bfloat16: autocast.
+        bfloat16: autocast, on devices that are faster in it.
         initial: weights to start from; empty for fresh ones.
         checkpoint_seconds: between checkpoints.
         export_seconds: between exports of the averaged weights; 0 for at checkpoints only.

@@ -54,7 +54,7 @@ def held_out_crops(scans: Path, cases: list[str], size: int, per_case: int, seed
 
 
 @torch.inference_mode()
-def clicked_dice(model: HiresModel, crop: HeldOutCrop, clicks: int, bfloat16: bool = True) -> list[float]:
+def clicked_dice(model: HiresModel, crop: HeldOutCrop, clicks: int, bfloat16: bool) -> list[float]:
     """Dice after each click; each click is the deepest voxel of the largest error component."""
     device = next(model.parameters()).device
     target = crop.target[None].to(device)
@@ -77,7 +77,7 @@ def clicked_dice(model: HiresModel, crop: HeldOutCrop, clicks: int, bfloat16: bo
 
 
 @torch.inference_mode()
-def boxed_dice(model: HiresModel, crop: HeldOutCrop, bfloat16: bool = True) -> float:
+def boxed_dice(model: HiresModel, crop: HeldOutCrop, bfloat16: bool) -> float:
     """Dice of the target's box alone."""
     device = next(model.parameters()).device
     places = crop.target.nonzero()
@@ -89,14 +89,13 @@ def boxed_dice(model: HiresModel, crop: HeldOutCrop, bfloat16: bool = True) -> f
     return float(dice_score(mask, crop.target[None].to(device)))
 
 
-def mean_scores(model: HiresModel, crops: list[HeldOutCrop], clicks: int = 10, box: bool = True) -> dict[str, float]:
+def mean_scores(model: HiresModel, crops: list[HeldOutCrop], clicks: int, *, bfloat16: bool) -> dict[str, float]:
     """Mean Dice over crops at 1, 3, 5 and 10 clicks as far as `clicks` goes, and of a box."""
     training = model.training
     model.eval()
-    table = np.array([clicked_dice(model, crop, clicks) for crop in crops])
+    table = np.array([clicked_dice(model, crop, clicks, bfloat16) for crop in crops])
     scores = {str(n): float(table[:, n - 1].mean()) for n in (1, 3, 5, 10) if n <= clicks}
-    if box:
-        scores["box"] = float(np.mean([boxed_dice(model, crop) for crop in crops]))
+    scores["box"] = float(np.mean([boxed_dice(model, crop, bfloat16) for crop in crops]))
     model.train(training)
     return scores
 

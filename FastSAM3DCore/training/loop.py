@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.hires import HiresModel, build_hires, load_hires, save_hires
+from ..precision import fast_dtype
 from .checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from .config import ConfigError, TrainConfig
 from .data.draw import Draw, Shape
@@ -45,9 +47,11 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, device: str = "auto", reporter: Reporter | None = None) -> None:
-        self.config = config
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.device = _device(device)
+        # A Zen 3 core, which has no units for bfloat16, takes eleven times as long in it: 0.4 -> 4.4 s, one crop of 32^3.
+        half = config.bfloat16 and fast_dtype(self.device) == torch.bfloat16
+        self.config = replace(config, bfloat16=half)
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         self.output = Path(config.output)
@@ -246,7 +250,7 @@ class Trainer:
         if not self.held_out:
             return
         began = time.time()
-        scores = mean_scores(self.average, self.held_out, 5)
+        scores = mean_scores(self.average, self.held_out, 5, bfloat16=self.config.bfloat16)
         text = "  ".join(f"{key} {value:.3f}" for key, value in scores.items())
         self.reporter.say(f"held out, step {self.step}, {self.seen} targets: {text}  ({time.time() - began:.0f} s)")
         with (self.output / "held_out.jsonl").open("a") as stream:

@@ -317,3 +317,10 @@ def test_two_processes_train_together_and_stop_at_the_same_step(tmp_path):
     ranks = [(tmp_path / f"rank{k}.txt").read_text() for k in (0, 1)]
     assert ranks[0] == ranks[1]
     assert ranks[0].startswith("4 ")
+
+
+@pytest.mark.parametrize(("fast", "half"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_bfloat16_is_used_only_where_it_is_faster(tmp_path, monkeypatch, fast, half):
+    monkeypatch.setattr("FastSAM3DCore.training.loop.fast_dtype", lambda device: fast)
+    assert Trainer(tiny_config(tmp_path, bfloat16=True), "cpu").task.use_bfloat16 is half
+    assert Trainer(tiny_config(tmp_path, bfloat16=False), "cpu").task.use_bfloat16 is False
