@@ -315,6 +315,10 @@ class LocalSession:
             return
         focus = self._proposer.focus(prompt)
         limit = self._limit(prompt)
+        again = self._proposer.oversized(log)
+        if again:
+            self._blank(deltas)
+            focus = self._proposer.focus(log[0])
         fresh = self.grid.foreground_box().is_empty
         if not (fresh and not focus.positive):
             careful = not fresh and not isinstance(prompt, BoxPrompt)
@@ -324,7 +328,8 @@ class LocalSession:
             self._frame = proposal.frame
             if fresh or isinstance(prompt, BoxPrompt):
                 self._refine(log, proposal, limit, deltas)
-        self._painter.honour(prompt, deltas)
+        for given in log if again else (prompt,):
+            self._painter.honour(given, deltas)
 
     def _limit(self, prompt: Prompt) -> VoxelBox:
         """The voxels a prompt may change: those of its 3D box, or all."""

@@ -18,7 +18,7 @@ from ..engine import CropPrompts, Engine
 from ..framing import frame_around
 from ..geometry import CropFrame, sample_crop
 from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
-from .acceptance import Focus, Proposal, dilate, near_focus
+from .acceptance import Focus, Proposal, dilate, distance_from, near_focus
 from .grid import LogitGrid, decoded
 from .looks import most_convincing
 from .shapes import polygon_points, polyline_voxels
@@ -32,6 +32,11 @@ FIRST_SIDES_MM = (60.0, 106.0, 188.0, 330.0)
 # A scan smaller than that was cut out around something, which fills less of it than the network takes for granted:
 # mean Dice after 1 / 3 / 5 clicks on 22 parts of hippocampi .57 / .67 / .73, in the whole scan .49 / .62 / .71.
 SMALL_SCAN_SHARE = 0.66
+# When the first correction takes away about where the mask is deepest, it was far too large, and the size is chosen
+# anew: after it .595 mean Dice instead of .571 on 110 structures of 30 scans, 35 of them concerned, 22 better and 10
+# worse. Below this share of the mask's depth, or at later clicks, that costs good work as often as it helps; compared
+# with the depth of the first click instead, it wipes an almost right grey matter for its one deep hole.
+MOSTLY_WRONG = 0.7
 ZOOM_OUT = 1.6
 MAX_ZOOMS = 3
 # When the mask, with this much room around it, fills less than ZOOM_IN of the crop, the next prompt is looked at in a
@@ -121,6 +126,27 @@ class Proposer:
             return list(dict.fromkeys(self._frame(focus.centre, side) for side in self._first_sides()))
         side = focus.side_mm or self._extent_mm(current)  # type: ignore[arg-type]
         return [self._frame(focus.centre, side)]
+
+    def oversized(self, prompts: Sequence[Prompt]) -> bool:
+        """Whether the second of two clicks says that the answer to the first was far too large."""
+        match tuple(prompts):
+            case (PointPrompt(positive=True), PointPrompt(positive=False) as correction):
+                place = self._engine.axes.from_ijk(correction.point_ijk)
+            case _:
+                return False
+        box = self._grid.foreground_box()
+        if box.is_empty or len(self._first_sides()) == 1:
+            return False
+        canonical = self._engine.axes.box_from_ijk(box)
+        corners = np.array([canonical.lower, np.array(canonical.upper) - 1], dtype=np.float64)
+        frame = self._frame(_middle(corners), self._side(corners))
+        inside = self._previous(frame) > 0
+        if bool(inside.all()):
+            return False
+        voxel = np.round((frame.from_canonical(place) + 0.5) / self._engine.traits.mask_stride - 0.5).astype(int)
+        depth = -distance_from(inside)
+        clicked = depth[tuple(np.clip(voxel, 0, np.asarray(inside.shape) - 1))]
+        return bool(clicked >= max(1.0, MOSTLY_WRONG * depth.max()))
 
     def _first_sides(self) -> tuple[float, ...]:
         axes = self._engine.axes
