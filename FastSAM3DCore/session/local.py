@@ -313,22 +313,21 @@ class LocalSession:
             self._painter.seed(prompt.mask_kji() != 0, deltas)
             self._frame = None
             return
-        focus = self._proposer.focus(prompt)
         limit = self._limit(prompt)
-        again = self._proposer.oversized(log)
-        if again:
+        anew = self._proposer.anew(log)
+        if anew is not None:
             self._blank(deltas)
-            focus = self._proposer.focus(log[0])
+        focus = self._proposer.focus(prompt if anew is None else log[0])
         fresh = self.grid.foreground_box().is_empty
         if not (fresh and not focus.positive):
             careful = not fresh and not isinstance(prompt, BoxPrompt)
-            proposal = self._proposer.propose(log, focus, self._frame, fresh)
+            proposal = anew or self._proposer.propose(log, focus, self._frame, fresh)
             restrict(proposal, focus, self.engine.traits.mask_stride, careful=careful)
             self._painter.paste(proposal, limit, deltas)
             self._frame = proposal.frame
             if fresh or isinstance(prompt, BoxPrompt):
                 self._refine(log, proposal, limit, deltas)
-        for given in log if again else (prompt,):
+        for given in (prompt,) if anew is None else log:
             self._painter.honour(given, deltas)
 
     def _limit(self, prompt: Prompt) -> VoxelBox:

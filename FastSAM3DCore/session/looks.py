@@ -13,7 +13,7 @@ from torch import Tensor
 from ..engine import Engine
 from .acceptance import Focus, Proposal, dilate, near_focus
 
-__all__ = ["most_convincing"]
+__all__ = ["conviction", "most_convincing"]
 
 # An edge as strong as the noise around it is worth this much mean probability.
 EDGE_WEIGHT = 0.1
@@ -47,6 +47,12 @@ def most_convincing(engine: Engine, answers: Sequence[Proposal], focus: Focus) -
         scores[a] += worth
         scores[b] += worth
     return answers[int(np.argmax(scores))]
+
+
+def conviction(engine: Engine, answer: Proposal, focus: Focus) -> float:
+    """How much an answer looks like a structure, apart from what other looks find; minus infinity if it is empty."""
+    found = near_focus(answer.logits > 0, answer.frame, focus, engine.traits.mask_stride)
+    return _conviction(engine, answer, found)
 
 
 def _conviction(engine: Engine, answer: Proposal, found: Tensor) -> float:

@@ -56,17 +56,28 @@ def test_a_correction_near_the_border_is_limited_in_its_reach(session):
     assert mask[40, 40, 20:58].all()  # as deep as the ball is behind the click, not to half between the clicks
 
 
-@pytest.mark.parametrize("before", ["hand edit", "second click", "nothing"])
-def test_only_the_first_correction_starts_anew(session, monkeypatch, before):
-    if before == "hand edit":
+@pytest.mark.parametrize(("before", "anew"), [("nothing", True), ("click", True), ("clicks", False), ("edit", False)])
+def test_only_the_first_corrections_start_anew(session, monkeypatch, before, anew):
+    if before == "edit":
         session.set_mask(session.mask())
-    elif before == "second click":
-        session.add_point((40, 40, 58))
+    for j in {"click": (58,), "clicks": (58, 60)}.get(before, ()):
+        session.add_point((40, j, 40))
     blanked = []
     monkeypatch.setattr(session._painter, "blank", blanked.append)
     session.add_point((46, 40, 40), positive=False)
-    assert bool(blanked) == (before == "nothing")
+    assert bool(blanked) == anew
     assert not session.mask()[40, 40, 46]
+
+
+def test_what_was_far_too_large_is_looked_at_more_closely(session, monkeypatch):
+    looks = []
+    embed = session.engine.embed
+    monkeypatch.setattr(session.engine, "embed", lambda frame: looks.append(frame.voxel_mm) or embed(frame))
+    session.reset()
+    session.add_point(FIRST)
+    coarser, looks[:] = min(looks), []
+    session.add_point((46, 40, 40), positive=False)
+    assert min(looks) < 0.7 * coarser
 
 
 def test_both_clicks_are_on_their_side_of_the_mask():
