@@ -240,9 +240,13 @@ class Engine:
         points = self._up(torch.as_tensor(prompts.points, dtype=torch.float32))
         labels = self._up(torch.as_tensor(prompts.labels))
         mask = None if previous is None else self._up(previous[None])
-        logits, quality = self._run(lambda: self._network.decode(embedding, points, labels, mask, boxes=boxes))
+        whole = self.traits.whole if previous is None and boxes is None and len(prompts.points) == 1 else None
+        logits, quality = self._run(
+            lambda: self._network.decode(embedding, points, labels, mask, whole is not None, boxes=boxes)
+        )
         # Both come down in one copy: the only time that the host waits for the device.
-        answer = torch.cat([logits[0, 0].flatten().float(), quality[0, :1].float()])
+        chosen = whole or 0
+        answer = torch.cat([logits[0, chosen].flatten().float(), quality[0, chosen : chosen + 1].float()])
         host = self._staging.to_host(answer)
         self._spent("decode", start)
         return host[:-1].reshape(logits.shape[2:]), float(host[-1])

@@ -30,6 +30,7 @@ class ModelTraits:
         box_prompts: whether `decode` takes boxes.
         mask_prompt_zero: True if "no mask yet" is a mask of zero logits (published training), False for None.
         ignores_padding: True if points labelled -1 change nothing, so that prompts may be filled up with them.
+        whole: which of the three candidates answers a click without a mask best; None if the single answer does.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelTraits:
     box_prompts: bool
     mask_prompt_zero: bool
     ignores_padding: bool = False
+    whole: int | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
 

@@ -21,6 +21,10 @@ from .encoder import HiresEncoder
 __all__ = ["HiresModel", "build_hires", "load_hires", "save_hires"]
 
 _MULTIPLE = 8
+# Trained as the best of three, the middle candidate is surer of one reading of a lone click than the single answer,
+# which hedges: .544 mean Dice at the first click instead of .536 on 155 structures of 81 scans, the best by predicted
+# overlap .543, its mean with the single answer .541.
+_WHOLE = 1
 
 
 class HiresModel(nn.Module):
@@ -39,6 +43,7 @@ class HiresModel(nn.Module):
             box_prompts=True,
             mask_prompt_zero=False,
             ignores_padding=True,
+            whole=_WHOLE,
         )
         self.encoder = HiresEncoder(config)
         self.decoder = HiresDecoder(config)
