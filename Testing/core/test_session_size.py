@@ -69,17 +69,6 @@ def test_only_the_first_corrections_start_anew(session, monkeypatch, before, ane
     assert not session.mask()[40, 40, 46]
 
 
-def test_what_was_far_too_large_is_looked_at_more_closely(session, monkeypatch):
-    looks = []
-    embed = session.engine.embed
-    monkeypatch.setattr(session.engine, "embed", lambda frame: looks.append(frame.voxel_mm) or embed(frame))
-    session.reset()
-    session.add_point(FIRST)
-    coarser, looks[:] = min(looks), []
-    session.add_point((46, 40, 40), positive=False)
-    assert min(looks) < 0.7 * coarser
-
-
 def test_both_clicks_are_on_their_side_of_the_mask():
     session = clicked((38, 40, 40))
     session.add_point((40, 40, 40), positive=False)  # as good as the same place
