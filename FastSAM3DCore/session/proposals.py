@@ -126,6 +126,8 @@ class Proposer:
             return None
         focus = self.focus(prompts[0])
         frames = self.frames(focus, None, fresh=True)
+        if len(frames) == 1:
+            return None  # a small scan, or a network that takes one zoom: there is no other size to choose
         worth = conviction(self._engine, self._so_far(frames), focus)
         answers = [self.answer(prompts, frame, afresh=True) for frame in frames]
         proposal = self._whole(prompts, most_convincing(self._engine, answers, focus), focus, afresh=True)
@@ -175,7 +177,7 @@ class Proposer:
             case _:
                 return False
         box = self._grid.foreground_box()
-        if box.is_empty or len(self._first_sides()) == 1:
+        if box.is_empty:
             return False
         canonical = self._engine.axes.box_from_ijk(box)
         corners = np.array([canonical.lower, np.array(canonical.upper) - 1], dtype=np.float64)

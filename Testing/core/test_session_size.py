@@ -69,6 +69,17 @@ def test_only_the_first_corrections_start_anew(session, monkeypatch, before, ane
     assert not session.mask()[40, 40, 46]
 
 
+@pytest.mark.parametrize(("found", "anew"), [(0.95, True), (0.8, False)])
+def test_a_mask_that_looks_more_like_a_structure_is_corrected_instead(session, monkeypatch, found, anew):
+    worth = iter([1.0, found])  # of the mask so far, then of the answer without it
+    monkeypatch.setattr("FastSAM3DCore.session.proposals.conviction", lambda *_: next(worth))
+    blanked = []
+    monkeypatch.setattr(session._painter, "blank", blanked.append)
+    session.add_point((46, 40, 40), positive=False)
+    assert bool(blanked) == anew
+    assert not session.mask()[40, 40, 46]
+
+
 def test_both_clicks_are_on_their_side_of_the_mask():
     session = clicked((38, 40, 40))
     session.add_point((40, 40, 40), positive=False)  # as good as the same place
