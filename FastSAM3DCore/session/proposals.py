@@ -145,9 +145,7 @@ class Proposer:
         previous = self._previous(frame)
         return Proposal(frame, previous, previous, torch.ones_like(previous), 0.0)
 
-    def _whole(
-        self, prompts: Sequence[Prompt], proposal: Proposal, focus: Focus, *, afresh: bool = False
-    ) -> Proposal:
+    def _whole(self, prompts: Sequence[Prompt], proposal: Proposal, focus: Focus, *, afresh: bool = False) -> Proposal:
         """The proposal, or that of a wider crop if its own cuts the change off."""
         for _ in range(MAX_ZOOMS):
             wider = self._wider_frame(proposal, focus)

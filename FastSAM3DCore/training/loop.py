@@ -49,7 +49,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, device: str = "auto", reporter: Reporter | None = None) -> None:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.device = _device(device)
-        # A Zen 3 core, which has no units for bfloat16, takes eleven times as long in it: 0.4 -> 4.4 s, one crop of 32^3.
+        # A Zen 3 core, without units for bfloat16, takes eleven times as long in it: 0.4 -> 4.4 s, one crop of 32^3.
         half = config.bfloat16 and fast_dtype(self.device) == torch.bfloat16
         self.config = replace(config, bfloat16=half)
         if self.world > 1 and not dist.is_initialized():
