@@ -123,22 +123,21 @@ class Proposer:
 
         It is if the last click says that the mask is far too large, and something about as convincing is found.
         """
-        if not self._oversized(prompts):
+        corners = self._mask_corners() if 2 <= len(prompts) <= LAST_CHOICE else None
+        if corners is None or not self._oversized(prompts, corners):
             return None
         focus = self.focus(prompts[0])
         frames = self.frames(focus, None, fresh=True)
         if len(frames) == 1:
             return None  # a small scan, or a network that takes one zoom: there is no other size to choose
-        worth = conviction(self._engine, self._so_far(frames), focus)
+        worth = conviction(self._engine, self._so_far(frames, corners), focus)
         answers = [self.answer(prompts, frame, afresh=True) for frame in frames]
         proposal = self._whole(prompts, most_convincing(self._engine, answers, focus), focus, afresh=True)
         found = conviction(self._engine, proposal, focus)
         return proposal if found > worth - DOUBT else None
 
-    def _so_far(self, frames: Sequence[CropFrame]) -> Proposal:
+    def _so_far(self, frames: Sequence[CropFrame], corners: NDArray[np.float64]) -> Proposal:
         """The mask so far as the answer of the tightest crop that holds it, or else of the widest."""
-        box = self._engine.axes.box_from_ijk(self._grid.foreground_box())
-        corners = np.array([box.lower, np.array(box.upper) - 1], dtype=np.float64)
         for frame in frames:
             crop = frame.from_canonical(corners)
             if bool((crop[0] > -1).all() and (crop[1] < frame.size).all()):
@@ -164,30 +163,28 @@ class Proposer:
         side = focus.side_mm or self._extent_mm(current)  # type: ignore[arg-type]
         return [self._frame(focus.centre, side)]
 
-    def _oversized(self, prompts: Sequence[Prompt]) -> bool:
+    def _oversized(self, prompts: Sequence[Prompt], corners: NDArray[np.float64]) -> bool:
         """Whether the last of the first few clicks says that the answer to those before it was far too large."""
-        if not 2 <= len(prompts) <= LAST_CHOICE:
+        points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
+        if len(points) < len(prompts) or not points[0].positive or points[-1].positive:
             return False
-        match tuple(prompts):
-            case (PointPrompt(positive=True), *between, PointPrompt(positive=False) as correction) if all(
-                isinstance(prompt, PointPrompt) for prompt in between
-            ):
-                place = self._engine.axes.from_ijk(correction.point_ijk)
-            case _:
-                return False
-        box = self._grid.foreground_box()
-        if box.is_empty:
-            return False
-        canonical = self._engine.axes.box_from_ijk(box)
-        corners = np.array([canonical.lower, np.array(canonical.upper) - 1], dtype=np.float64)
         frame = self._frame(_middle(corners), self._side(corners))
         inside = self._previous(frame) > 0
         if bool(inside.all()):
             return False
+        place = self._engine.axes.from_ijk(points[-1].point_ijk)
         voxel = np.round((frame.from_canonical(place) + 0.5) / self._engine.traits.mask_stride - 0.5).astype(int)
         depth = -distance_from(inside)
         clicked = depth[tuple(np.clip(voxel, 0, np.asarray(inside.shape) - 1))]
         return bool(clicked >= max(1.0, MOSTLY_WRONG * depth.max()))
+
+    def _mask_corners(self) -> NDArray[np.float64] | None:
+        """(2, 3) first and last canonical voxel of the mask along each axis; None if it is empty."""
+        found = self._grid.foreground_box()
+        if found.is_empty:
+            return None
+        box = self._engine.axes.box_from_ijk(found)
+        return np.array([box.lower, np.array(box.upper) - 1], dtype=np.float64)
 
     def _first_sides(self) -> tuple[float, ...]:
         axes = self._engine.axes
@@ -238,12 +235,10 @@ class Proposer:
 
     def _tighter_frame(self, current: CropFrame, focus: Focus) -> CropFrame | None:
         """A tighter crop if the mask has turned out to be small in this one."""
-        box = self._grid.foreground_box()
-        if box.is_empty or focus.side_mm is not None:
+        mask = self._mask_corners()
+        if mask is None or focus.side_mm is not None:
             return None
-        canonical = self._engine.axes.box_from_ijk(box)
-        lower, upper = np.array(canonical.lower, float), np.array(canonical.upper) - 1.0
-        corners = np.vstack([lower, upper, focus.anchors])
+        corners = np.vstack([mask, focus.anchors])
         side = float(((np.ptp(corners, axis=0) + 1) * self._engine.axes.spacing).max()) * ROOM
         if side > ZOOM_IN * self._extent_mm(current):
             return None
@@ -252,9 +247,7 @@ class Proposer:
 
     def answer(self, prompts: Sequence[Prompt], frame: CropFrame, *, afresh: bool = False) -> Proposal:
         """The network's answer to all prompts in a crop, before anything is rejected; `afresh` as if without a mask."""
-        previous = self._previous(frame)
-        if afresh:
-            previous = decoded(torch.full_like(previous, BACKGROUND))
+        previous = self._nothing(frame) if afresh else self._previous(frame)
         seen = self._crop_prompts(prompts, frame)
         blank = not bool((previous > 0).any())
         logits, quality = self._engine.decode(frame, seen, None if blank else previous)
@@ -284,6 +277,10 @@ class Proposer:
         # Far below the scan's resolution the nearest voxel tells as much, and costs an eighth of the reads.
         method: Literal["nearest", "linear"] = "nearest" if max(coarse.step) >= 2 else "linear"
         return decoded(sample_crop(self._grid.values, self._engine.axes, coarse, method))
+
+    def _nothing(self, frame: CropFrame) -> Tensor:
+        """The logits of an empty mask on a crop's mask grid."""
+        return decoded(torch.full(frame.coarsened(self._engine.traits.mask_stride).size, float(BACKGROUND)))
 
     def _fade(self, frame: CropFrame, shape: Sequence[int]) -> Tensor:
         """Acceptance that falls to zero at faces where the scan goes on, (d, h, w)."""
