@@ -100,6 +100,16 @@ class AppPage:
     def state(self, name: str) -> Any:
         return self.page.evaluate("name => window.trame.state.get(name)", name)
 
+    def until_still(self, name: str) -> Any:
+        """A state once it has kept for a second: a slow machine gets a drag's moves after the hand has let go."""
+        seen, kept = self.state(name), 0
+        for _ in range(100):
+            self.page.wait_for_timeout(200)
+            seen, kept = (seen, kept + 1) if self.state(name) == seen else (self.state(name), 0)
+            if kept == 5:
+                return seen
+        raise AssertionError(f"{name} keeps changing: {seen}")
+
     def status(self) -> str:
         return self.page.inner_text(".f3d-status").replace("\n", " ")
 

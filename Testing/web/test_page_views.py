@@ -37,6 +37,7 @@ def test_the_right_button_zooms_and_fit_restores(fresh: AppPage) -> None:
     fresh.page.mouse.move(box["x"] + 200, box["y"] + 200, steps=5)
     fresh.page.mouse.up(button="right")
     fresh.page.wait_for_function("wide => Math.abs(window.trame.state.get('mm_across').Red - wide) > 10", arg=wide)
+    fresh.until_still("mm_across")
     fresh.key("r")
     fresh.page.wait_for_function("wide => Math.abs(window.trame.state.get('mm_across').Red - wide) < 0.5", arg=wide)
 
@@ -54,6 +55,7 @@ def test_dragging_while_looking_around_changes_window_and_level(fresh: AppPage) 
     fresh.page.mouse.move(x + 60, y + 40, steps=6)
     fresh.page.mouse.up()
     fresh.page.wait_for_function("w => window.trame.state.get('window_width') !== w", arg=before[0])
+    fresh.until_still("window_width")
     assert fresh.state("preset") == "By hand"
     assert np.abs(fresh.picture("Red").astype(int) - picture).mean() > 1
     fresh.page.get_by_label("Window preset").select_option("Auto")
