@@ -21,6 +21,7 @@ from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, S
 from .acceptance import Focus, Proposal, dilate, distance_from, near_focus
 from .grid import BACKGROUND, LogitGrid, decoded
 from .looks import conviction, most_convincing
+from .nearness import nearness
 from .shapes import polygon_points, polyline_voxels
 
 __all__ = ["Proposer"]
@@ -116,7 +117,7 @@ class Proposer:
             fresh: nothing has been segmented yet, so the structure's size is free to set the zoom.
         """
         answers = [self.answer(prompts, frame) for frame in self.frames(focus, current, fresh)]
-        return self._whole(prompts, most_convincing(self._engine, answers, focus), focus)
+        return self._near(prompts, self._whole(prompts, most_convincing(self._engine, answers, focus), focus))
 
     def anew(self, prompts: Sequence[Prompt]) -> Proposal | None:
         """An answer to the first few clicks as if there were no mask; None unless that is better than correcting it.
@@ -134,7 +135,14 @@ class Proposer:
         answers = [self.answer(prompts, frame, afresh=True) for frame in frames]
         proposal = self._whole(prompts, most_convincing(self._engine, answers, focus), focus, afresh=True)
         found = conviction(self._engine, proposal, focus)
-        return proposal if found > worth - DOUBT else None
+        return self._near(prompts, proposal) if found > worth - DOUBT else None
+
+    def _near(self, prompts: Sequence[Prompt], proposal: Proposal) -> Proposal:
+        """The proposal with what its distance from the clicks says; chosen among others it was without it."""
+        seen = self._crop_prompts(prompts, proposal.frame)
+        image, inside = self._engine.image(proposal.frame), seen.points[seen.labels == 1]
+        proposal.logits = proposal.logits + nearness(image, inside, proposal.logits, len(active_prompts(prompts)))
+        return proposal
 
     def _so_far(self, frames: Sequence[CropFrame], corners: NDArray[np.float64]) -> Proposal:
         """The mask so far as the answer of the tightest crop that holds it, or else of the widest."""

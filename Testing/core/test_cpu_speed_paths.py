@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from FastSAM3DCore.geodesics import geodesic_distances, path_costs
 from FastSAM3DCore.kernels import dense_attention
 from FastSAM3DCore.kernels.dense_attention import attend
 from FastSAM3DCore.modeling.attention import RelPosAttention3d
 from FastSAM3DCore.modeling.hires import HiresConfig, HiresModel, build_hires
-from FastSAM3DCore.modeling.hires.hints import geodesic_distances, path_costs
 from FastSAM3DCore.modeling.hires.intensity import two_channels
 from FastSAM3DCore.modeling.hires.layers import Conv3d, channels_last
 from FastSAM3DCore.modeling.image_encoder import PatchEmbed3d

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from FastSAM3DCore.errors import PromptError, WeightsError
+from FastSAM3DCore.geodesics import geodesic_distances, path_costs
 from FastSAM3DCore.modeling.hires import (
     HiresConfig,
     build_hires,
@@ -19,7 +20,6 @@ from FastSAM3DCore.modeling.hires import (
     student_config,
     teacher_config,
 )
-from FastSAM3DCore.modeling.hires.hints import geodesic_distances, path_costs
 from FastSAM3DCore.modeling.hires.intensity import two_channels
 from FastSAM3DCore.modeling.hires.layers import depth_to_space, space_to_depth
 from FastSAM3DCore.modeling.interface import PromptableModel
