@@ -138,10 +138,14 @@ class Proposer:
         return self._near(prompts, proposal) if found > worth - DOUBT else None
 
     def _near(self, prompts: Sequence[Prompt], proposal: Proposal) -> Proposal:
-        """The proposal with what its distance from the clicks says; chosen among others it was without it."""
-        seen = self._crop_prompts(prompts, proposal.frame)
-        image, inside = self._engine.image(proposal.frame), seen.points[seen.labels == 1]
-        proposal.logits = proposal.logits + nearness(image, inside, proposal.logits, len(active_prompts(prompts)))
+        """The proposal with what its distance from the clicks says, unless a hand edit says more than that.
+
+        Looks are chosen without it: with it, eight nuclei scored .184 instead of .224 at the first click.
+        """
+        if len(active_prompts(prompts)) == len(prompts):
+            seen = self._crop_prompts(prompts, proposal.frame)
+            image, inside = self._engine.image(proposal.frame), seen.points[seen.labels == 1]
+            proposal.logits = proposal.logits + nearness(image, inside, proposal.logits, len(prompts))
         return proposal
 
     def _so_far(self, frames: Sequence[CropFrame], corners: NDArray[np.float64]) -> Proposal:

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from FastSAM3DCore.session.nearness import REACH, WEIGHT, nearness
+from FastSAM3DCore.engine import Engine
+from FastSAM3DCore.session import LocalSession
+from FastSAM3DCore.session.nearness import LAST, REACH, WEIGHT, nearness
+from Testing.core.phantoms import ball_scan
+from Testing.core.toy_model import ToyModel
 
 MIDDLE = np.array([[31.5, 31.5, 31.5]])
 EVEN = torch.zeros(64, 64, 64)
@@ -35,7 +39,12 @@ def test_a_mask_off_the_click_loses_its_far_end_and_gains_around_the_click() -> 
 @pytest.mark.parametrize("count", [2, 4])
 def test_every_further_prompt_makes_it_weaker(count: int) -> None:
     once = nearness(EVEN, MIDDLE, ball(14), 1)
-    torch.testing.assert_close(nearness(EVEN, MIDDLE, ball(14), count), once / count)
+    torch.testing.assert_close(nearness(EVEN, MIDDLE, ball(14), count), once / count**2)
+
+
+def test_later_prompts_go_without_it() -> None:
+    assert nearness(EVEN, MIDDLE, ball(14), LAST).any()
+    assert not nearness(EVEN, MIDDLE, ball(14), LAST + 1).any()
 
 
 def test_a_tube_is_left_alone() -> None:
@@ -66,3 +75,19 @@ def test_coarse_masks_and_crops_of_any_shape_will_do() -> None:
     assert prior.shape == logits.shape
     assert bool(prior.isfinite().all())
     assert bool(prior.any())
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_hand_edit_says_more(edited: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "FastSAM3DCore.session.proposals.nearness", lambda *given: asked.append(given[3]) or torch.zeros(())
+    )
+    volume, _ = ball_scan(np.eye(4), shape_ijk=(80, 80, 80), centre_ijk=(40, 40, 40), radius_mm=30)
+    session = LocalSession(Engine(ToyModel(64), torch.device("cpu")))
+    session.set_image(volume)
+    if edited:
+        session.set_mask(np.zeros((80, 80, 80), np.uint8))
+    session.add_point((40, 40, 40))
+    session.add_point((72, 40, 40), positive=False)
+    assert asked == ([] if edited else [1, 2])
