@@ -72,6 +72,9 @@ def test_a_preview_is_a_picture_and_trains_nothing(app, tmp_path):
     [
         ("train", {"stepz": 1}, "stepz"),
         ("train", {"deadline": "tomorrow"}, "tomorrow"),
+        ("train", {"data": ".", "splits": "nowhere.json"}, "nowhere.json"),
+        ("train", {"data": ".", "splits": __file__}, "JSON"),
+        ("train", {"initial": "nowhere.safetensors"}, "nowhere.safetensors"),
         ("distill", {}, "teacher"),
         ("distill", {"distill": {"teacher": "nowhere.safetensors", "stages": [1, 1, 1, 1]}}, "nowhere"),
     ],

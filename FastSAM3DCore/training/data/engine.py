@@ -45,24 +45,24 @@ class Sources:
 
         Args:
             root: holds `labelmaps/`, `scans/<case>/` and `unlabelled/`; missing folders are skipped.
-            splits: JSON with lists "train" and "unlabelled" and "labelmaps_excluded"; None uses no scans.
+            splits: JSON with any of the lists "train", "unlabelled" and "labelmaps_excluded"; None uses no scans.
             device: where volumes are kept.
 
         Raises:
-            ImageError: if a named file is missing or unreadable.
+            ImageError: if the split file or a file that it names is missing or unreadable.
         """
-        split = {"train": [], "unlabelled": []} if splits is None else json.loads(splits.read_text())
+        split = {} if splits is None else _read_split(splits)
         out = cls()
         for path in sorted((root / "labelmaps").glob("*.nii.gz")):
             name = path.name.removesuffix(".nii.gz")
             if name not in split.get("labelmaps_excluded", []):
                 out.anatomy.append(load_volume(name, path, device=device))
-        for case in split["train"]:
+        for case in split.get("train", []):
             folder = root / "scans" / case
             if not folder.is_dir():
                 raise ImageError(f"training case {case} is not in {folder.parent}; fix the split file or the data path")
             out.scans.append(load_volume(case, folder / "label.nii.gz", folder / "image.nii.gz", device))
-        plain = [load_volume(n, None, root / "unlabelled" / f"{n}.nii.gz", device) for n in split["unlabelled"]]
+        plain = [load_volume(n, None, root / "unlabelled" / f"{n}.nii.gz", device) for n in split.get("unlabelled", [])]
         out.supervoxels = [with_supervoxels(v) for v in [*plain, *out.scans[:4]]]
         out.anatomy = [v for v in out.anatomy if v.structures]
         out.scans = [v for v in out.scans if v.structures]
@@ -127,6 +127,21 @@ class DataEngine:
         if kind == "supervoxels":
             return scan_scene(draw, draw.choice(sources.supervoxels), shape, self.targets)
         return shapes_scene(draw, shape, self.targets)
+
+
+def _read_split(path: Path) -> dict[str, list[str]]:
+    try:
+        split = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ImageError(
+            f"cannot read the split file {path} ({error.strerror}); relative paths of a config count from the folder "
+            "that the command is started in, for the bundled ones the repository's"
+        ) from error
+    except ValueError as error:
+        raise ImageError(f"the split file {path} is not JSON ({error})") from error
+    if not isinstance(split, dict):
+        raise ImageError(f"the split file {path} is not a JSON object with lists of case names")
+    return split
 
 
 def _weights(volumes: list[LabelledVolume]) -> list[float]:
