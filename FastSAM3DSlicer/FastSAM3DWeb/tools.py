@@ -42,7 +42,7 @@ TOOLS = (
         "mdi-plus-circle-outline",
         "a",
         "click",
-        "Click inside the structure: it is segmented in 3D.",
+        "Click near the middle of the structure: it is segmented in 3D.",
     ),
     Tool(
         "negative",
