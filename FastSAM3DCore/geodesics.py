@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["FAR", "geodesic_distances", "path_costs"]
+__all__ = ["FAR", "geodesic_distances", "path_costs", "seed_cubes"]
 
 FAR = 1e4
 EDGE_COST = 30.0  # extra steps of a full-range step of the intensity
@@ -51,6 +53,23 @@ def geodesic_distances(costs: Tensor, seeds: Tensor, rounds: int = 2) -> Tensor:
             backward = _running_minimum(distance + cost, axis, backward=True) - cost
             distance = torch.minimum(forward, backward)
     return distance.clamp(0, FAR)
+
+
+def seed_cubes(centres: Tensor, chosen: Tensor, shape: Sequence[int]) -> Tensor:
+    """The 3x3x3 cells around each chosen click.
+
+    Args:
+        centres: (B, P, 3) cells, clamped into the map; rounded here.
+        chosen: (B, P) bool.
+        shape: (D, H, W) of the map.
+
+    Returns:
+        (B, D, H, W) bool.
+    """
+    cells = centres.round()
+    near = [(torch.arange(n, device=cells.device) - cells[..., a, None]).abs() <= 1.5 for a, n in enumerate(shape)]
+    z, y, x = (along.float() for along in near)
+    return torch.einsum("bpi,bpj,bpk->bijk", z * chosen[..., None], y, x) > 0
 
 
 def _running_minimum(x: Tensor, axis: int, backward: bool = False) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ImageError
+from ..splits import read_splits
 from .cases import Case, find_cases, group_of
 
 __all__ = ["calibration_cases", "cases_of_split", "spread_over_groups"]
@@ -51,12 +51,8 @@ def calibration_cases(folder: Path, splits: Path) -> tuple[list[Case], list[Case
 
 def _names(splits: Path, part: str) -> set[str] | None:
     """The names listed under `part`, or None if the file has no such list."""
-    try:
-        return set(json.loads(splits.read_text(encoding="utf-8"))[part])
-    except OSError as error:
-        raise ImageError(f"Cannot read {splits} ({error.strerror}); give the split file of the training.") from error
-    except (ValueError, KeyError, TypeError):
-        return None
+    names = read_splits(splits).get(part)
+    return set(names) if isinstance(names, list) else None
 
 
 def spread_over_groups(cases: list[Case], at_most: int | None) -> list[Case]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geodesics import geodesic_distances, path_costs
+from ..geodesics import geodesic_distances, path_costs, seed_cubes
 
 __all__ = ["nearness"]
 
@@ -65,8 +65,6 @@ def _distance(image: Tensor, points: NDArray[np.float64]) -> Tensor:
     half = F.avg_pool3d(image[None, None], HALF)[0]
     low, high = torch.quantile(half.flatten()[::7], torch.tensor([0.01, 0.99]))
     costs = path_costs(((half - low) / (high - low).clamp(min=1e-6)).clamp(0, 1))
-    seeds = torch.zeros(half.shape, dtype=torch.bool)
-    for cell in np.clip(np.round((points - 0.5) / HALF).astype(int), 0, np.array(half.shape[1:]) - 1):
-        i, j, k = (slice(max(0, c - 1), c + 2) for c in cell)
-        seeds[0, i, j, k] = True
+    cells = np.clip((points - 0.5) / HALF, 0, np.array(half.shape[1:]) - 1)
+    seeds = seed_cubes(torch.from_numpy(cells)[None], torch.ones(1, len(cells), dtype=torch.bool), half.shape[1:])
     return geodesic_distances(costs, seeds[None])[0, 0]

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.hires import HiresModel, build_hires, load_hires, save_hires
 from ..precision import fast_dtype
+from ..splits import read_splits
 from .checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from .config import ConfigError, TrainConfig
 from .data.draw import Draw, Shape
@@ -244,7 +245,7 @@ class Trainer:
         from .holdout import held_out_crops, mean_scores  # needs scipy and SimpleITK, as everything about scans
 
         if self.held_out is None:
-            cases = json.loads(Path(self.config.splits).read_text())["held_out"] if self.config.splits else []
+            cases = read_splits(Path(self.config.splits))["held_out"] if self.config.splits else []
             picked = [c for c in cases if "hippocampus" not in c][::2]
             self.held_out = held_out_crops(Path(self.config.data) / "scans", picked, 64, 2)
         if not self.held_out:

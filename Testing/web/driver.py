@@ -100,15 +100,16 @@ class AppPage:
     def state(self, name: str) -> Any:
         return self.page.evaluate("name => window.trame.state.get(name)", name)
 
-    def until_still(self, name: str) -> Any:
-        """A state once it has kept for a second: a slow machine gets a drag's moves after the hand has let go."""
-        seen, kept = self.state(name), 0
+    def until_still(self, name: str) -> None:
+        """Wait until a state has kept for a second: a slow machine gets a drag's moves after the hand has let go."""
+        before, kept = self.state(name), 0
         for _ in range(100):
             self.page.wait_for_timeout(200)
-            seen, kept = (seen, kept + 1) if self.state(name) == seen else (self.state(name), 0)
+            now = self.state(name)
+            before, kept = now, kept + 1 if now == before else 0
             if kept == 5:
-                return seen
-        raise AssertionError(f"{name} keeps changing: {seen}")
+                return
+        raise AssertionError(f"{name} keeps changing: {before}")
 
     def status(self) -> str:
         return self.page.inner_text(".f3d-status").replace("\n", " ")

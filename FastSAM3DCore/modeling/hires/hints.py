@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...geodesics import FAR, geodesic_distances, path_costs
+from ...geodesics import FAR, geodesic_distances, path_costs, seed_cubes
 
 __all__ = [
     "FLAGS",
@@ -106,7 +106,7 @@ def draw_prompts(prompts: Prompts, crop: dict[str, Tensor], sharpness: Tensor) -
     for chosen in (prompts.positive, prompts.negative):
         balls.append(_gaussians(prompts.centres, chosen, shape, _BALL))
         near.append(_gaussians(prompts.centres, chosen, shape, _NEAR))
-        seeds.append(_cubes(prompts.centres, chosen, shape))
+        seeds.append(seed_cubes(prompts.centres, chosen, shape))
     box = torch.einsum("bi,bj,bk->bijk", *prompts.box)
     maps = [*balls, box]
     maps += _similarities(prompts, unit, intensity, sharpness, near)
@@ -134,12 +134,6 @@ def _gaussians(centres: Tensor, chosen: Tensor, shape: torch.Size, sigma: float)
     z, y, x = (torch.exp(-_SHARPEN * p**2 / (2 * sigma**2)) for p in _profiles(centres, shape))
     powers = torch.einsum("bpi,bpj,bpk->bijk", z * chosen[..., None], y, x)
     return powers.pow(1 / _SHARPEN).clamp(max=1)
-
-
-def _cubes(centres: Tensor, chosen: Tensor, shape: torch.Size) -> Tensor:
-    """3x3x3 cells around each chosen click: (B, D, H, W) bool."""
-    z, y, x = ((p.abs() <= 1.5).float() for p in _profiles(centres.round(), shape))
-    return torch.einsum("bpi,bpj,bpk->bijk", z * chosen[..., None], y, x) > 0
 
 
 def _similarities(

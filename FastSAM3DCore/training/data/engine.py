@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ...errors import ImageError
+from ...splits import read_splits
 from ..config import TrainConfig
 from .draw import Draw, Shape
 from .scenes import Scene, anatomy_scene, scan_scene, shapes_scene
@@ -51,7 +51,7 @@ class Sources:
         Raises:
             ImageError: if the split file or a file that it names is missing or unreadable.
         """
-        split = {} if splits is None else _read_split(splits)
+        split = {} if splits is None else read_splits(splits)
         out = cls()
         for path in sorted((root / "labelmaps").glob("*.nii.gz")):
             name = path.name.removesuffix(".nii.gz")
@@ -127,21 +127,6 @@ class DataEngine:
         if kind == "supervoxels":
             return scan_scene(draw, draw.choice(sources.supervoxels), shape, self.targets)
         return shapes_scene(draw, shape, self.targets)
-
-
-def _read_split(path: Path) -> dict[str, list[str]]:
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ImageError(
-            f"cannot read the split file {path} ({error.strerror}); relative paths of a config count from the folder "
-            "that the command is started in, for the bundled ones the repository's"
-        ) from error
-    except ValueError as error:
-        raise ImageError(f"the split file {path} is not JSON ({error})") from error
-    if not isinstance(split, dict):
-        raise ImageError(f"the split file {path} is not a JSON object with lists of case names")
-    return split
 
 
 def _weights(volumes: list[LabelledVolume]) -> list[float]:
