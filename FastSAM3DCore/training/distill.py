@@ -90,7 +90,7 @@ class DistillTask(nn.Module):
 
     def __init__(self, model: HiresModel, teacher: HiresModel, config: TrainConfig, plan: DistillPlan) -> None:
         super().__init__()
-        self.talk = InteractiveStep(model, config.box_share, config.mask_share, config.bfloat16)
+        self.talk = InteractiveStep.of(config, model)
         self.student = model
         # A plain attribute in a list: the frozen teacher is no parameter of this module.
         self._teacher = [teacher]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ..modeling.hires import HiresModel
 from ..modeling.hires.decoder import Candidates
+from .config import TrainConfig
 from .data.draw import Draw
 from .data.pool import Batch
 from .losses import candidate_loss, dice_score, mask_loss, soft_overlap
@@ -43,12 +45,21 @@ class InteractiveStep(nn.Module):
         box_share: samples that begin with a box.
         mask_share: samples that begin with a degraded mask.
         use_bfloat16: autocast.
+        deep_share: clicks that lie deepest inside structure or error.
     """
 
-    def __init__(self, model: HiresModel, box_share: float, mask_share: float, use_bfloat16: bool) -> None:
+    def __init__(
+        self, model: HiresModel, box_share: float, mask_share: float, use_bfloat16: bool, deep_share: float = 0.0
+    ) -> None:
         super().__init__()
         self.model = model
-        self.box_share, self.mask_share, self.use_bfloat16 = box_share, mask_share, use_bfloat16
+        self.box_share, self.mask_share, self.deep_share = box_share, mask_share, deep_share
+        self.use_bfloat16 = use_bfloat16
+
+    @classmethod
+    def of(cls, config: TrainConfig, model: HiresModel) -> Self:
+        """The dialogues that a config asks for."""
+        return cls(model, config.box_share, config.mask_share, config.bfloat16, config.deep_share)
 
     def forward(self, batch: Batch, draw: Draw, rounds: int) -> StepResult:
         """Average loss over `rounds` prompts about every target of the batch."""
@@ -59,7 +70,7 @@ class InteractiveStep(nn.Module):
     def discuss(self, embedding: dict[str, Tensor], batch: Batch, draw: Draw, rounds: int) -> StepResult:
         """The dialogue about crops that are already encoded."""
         target = batch.targets[:, None].float()
-        dialogue = first_prompts(draw, batch.targets, self.box_share, self.mask_share)
+        dialogue = first_prompts(draw, batch.targets, self.box_share, self.mask_share, self.deep_share)
         losses, scores = [], []
         for turn in range(rounds):
             found = self.ask(embedding, dialogue, multimask=turn == 0)
@@ -76,11 +87,10 @@ class InteractiveStep(nn.Module):
                 embedding, dialogue.points, dialogue.labels, dialogue.mask, multimask, dialogue.boxes
             )
 
-    @staticmethod
-    def answer(found: Candidates, dialogue: Dialogue, targets: Tensor, draw: Draw) -> None:
+    def answer(self, found: Candidates, dialogue: Dialogue, targets: Tensor, draw: Draw) -> None:
         """Feed the logits back and click on what is wrong."""
         logits = found.single.detach()
-        points, labels = corrective_clicks(draw, (logits[:, 0] > 0) != targets, targets)
+        points, labels = corrective_clicks(draw, (logits[:, 0] > 0) != targets, targets, self.deep_share)
         dialogue.add(points, labels)
         dialogue.mask = logits
 

@@ -17,11 +17,13 @@ import SimpleITK as sitk
 import torch
 
 from FastSAM3DCore.errors import ImageError
+from FastSAM3DCore.evaluate.clicks import distance_inside
 from FastSAM3DCore.modeling.hires import load_hires
 from FastSAM3DCore.training.config import ConfigError, DistillPlan, SizePlan, TrainConfig
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
+from FastSAM3DCore.training.data.shapes import random_shapes
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
 from FastSAM3DCore.training.data.volumes import load_volume
 from FastSAM3DCore.training.loop import Trainer
@@ -233,6 +235,24 @@ def test_corrective_clicks_hit_errors_with_the_right_sign():
         assert bool((mask != targets)[k][tuple(points[k].long().tolist())])
 
 
+def test_deep_clicks_lie_near_the_deepest_voxel_of_the_evaluation():
+    shapes = [random_shapes(Draw(3, n), (32, 32, 32))[0] == 1 for n in range(12)]
+    targets = torch.stack([shape for shape in shapes if int(shape.sum()) > 200])
+    depths = [distance_inside(target.numpy(), (1.0, 1.0, 1.0)) for target in targets]
+
+    def mean_depth(deep_share: float) -> float:
+        """Of clicks, as a share of the greatest depth."""
+        shares = []
+        for turn in range(5):
+            points, labels = corrective_clicks(Draw(0, turn), targets, targets, deep_share)
+            assert labels.tolist() == [1] * len(targets)
+            shares += [d[tuple(p)] / d.max() for d, p in zip(depths, points.long().tolist(), strict=True)]
+        return sum(shares) / len(shares)
+
+    assert mean_depth(1.0) > 0.75
+    assert mean_depth(0.0) < 0.65
+
+
 # -- the loop ---------------------------------------------------------------------------------------------------------
 def test_a_tiny_network_learns_to_follow_prompts(tmp_path):
     config = tiny_config(tmp_path, steps=150, learning_rate=4e-3, plans=(SizePlan(size=16, crops=4, targets=3),))
@@ -287,6 +307,23 @@ def test_muon_moves_kernels_and_matrices_whatever_their_layout_and_leaves_what_h
     assert moved == [True] * 4 + [False] * 2
     for one, two in zip(layers.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)
+
+
+def test_matrices_made_orthogonal_together_move_as_torchs_own_muon_moves_them():
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in ((64, 20), (64, 20), (16, 90))]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+    bias = torch.nn.Parameter(torch.zeros(3))  # AdamW's
+    optimizer = MuonAdamW([*ours, bias], 0.01, 0.02)
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)  # torch's rounds to bfloat16
 
 
 def test_a_muon_update_turns_every_direction_by_the_same_amount():
