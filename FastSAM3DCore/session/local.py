@@ -96,7 +96,7 @@ class LocalSession:
             self.engine.begin()
             fresh = self.grid.foreground_box().is_empty
             focus = self._proposer.focus(PointPrompt(self._next_id, point, True))
-            for frame in self._proposer.frames(focus, self._frame, fresh):
+            for frame in self._proposer.crops(focus, self._frame, fresh):
                 self.engine.embed(frame)
 
     # ---- what is there --------------------------------------------------------------------------------

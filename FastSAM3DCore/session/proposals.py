@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..engine import CropPrompts, Engine
 from ..framing import frame_around
-from ..geometry import CropFrame, sample_crop
+from ..geometry import CropFrame, resample_axes, sample_crop
 from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
 from .acceptance import Focus, Proposal, dilate, distance_from, near_focus
 from .grid import BACKGROUND, LogitGrid, decoded
@@ -34,6 +34,10 @@ FIRST_SIDES_MM = (36.0, 60.0, 106.0, 188.0, 330.0)
 # mean Dice after 1 / 3 / 5 clicks on 22 parts of hippocampi .57 / .67 / .73, in the whole scan .49 / .62 / .71.
 SMALL_SCAN_MM = 60.0
 SMALL_SCAN_SHARE = 0.66
+# It is the only look at a click there, so a closer one is averaged with it, which costs less than the five looks at a
+# first click elsewhere: mean Dice after 1 / 3 / 5 / 10 clicks on 106 parts of hippocampi .584 / .721 / .777 / .829,
+# without .580 / .709 / .769 / .825. In all other scans a closer look lost .01 from the third click on (49 structures).
+CLOSER = 0.8
 # When a correction takes away about where the mask is deepest, the mask was far too large, and the size is chosen
 # anew: after the second click .593 mean Dice instead of .571 on 110 structures of 30 scans, 40 of them concerned, 23
 # better and 12 worse. After the third click it helps no more. From .7 of the mask's depth on it gives .003 more there,
@@ -175,6 +179,11 @@ class Proposer:
         side = focus.side_mm or self._extent_mm(current)  # type: ignore[arg-type]
         return [self._frame(focus.centre, side)]
 
+    def crops(self, focus: Focus, current: CropFrame | None, fresh: bool) -> list[CropFrame]:
+        """All crops that a prompt has the network look at, but for corrections of their size; as for `frames`."""
+        frames = self.frames(focus, current, fresh)
+        return frames + [closer for frame in frames if (closer := self._closer(frame)) is not None]
+
     def _oversized(self, prompts: Sequence[Prompt], corners: NDArray[np.float64]) -> bool:
         """Whether the last of the first few clicks says that the answer to those before it was far too large."""
         points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
@@ -199,15 +208,20 @@ class Proposer:
         return np.array([box.lower, np.array(box.upper) - 1], dtype=np.float64)
 
     def _first_sides(self) -> tuple[float, ...]:
+        return (self._scan_mm() * SMALL_SCAN_SHARE,) if self._small_scan() else FIRST_SIDES_MM
+
+    def _small_scan(self) -> bool:
+        return self._scan_mm() < SMALL_SCAN_MM
+
+    def _scan_mm(self) -> float:
+        """The longest side of the scan."""
         axes = self._engine.axes
-        extent = float((np.asarray(axes.shape) * axes.spacing).max())
-        return FIRST_SIDES_MM if extent >= SMALL_SCAN_MM else (extent * SMALL_SCAN_SHARE,)
+        return float((np.asarray(axes.shape) * axes.spacing).max())
 
     def _frame(self, centre: NDArray[np.float64], side_mm: float) -> CropFrame:
         axes, traits = self._engine.axes, self._engine.traits
-        extent = np.asarray(axes.shape) * axes.spacing
         # Finer than half a voxel shows nothing new; wider than the scan wastes the crop.
-        side_mm = min(max(side_mm, traits.crop_size * min(axes.spacing) / 2), float(extent.max()))
+        side_mm = min(max(side_mm, traits.crop_size * min(axes.spacing) / 2), self._scan_mm())
         return frame_around(axes, traits, centre, side_mm)
 
     def _extent_mm(self, frame: CropFrame) -> float:
@@ -259,11 +273,38 @@ class Proposer:
 
     def answer(self, prompts: Sequence[Prompt], frame: CropFrame, *, afresh: bool = False) -> Proposal:
         """The network's answer to all prompts in a crop, before anything is rejected; `afresh` as if without a mask."""
+        logits, previous, quality = self._decoded(prompts, frame, afresh)
+        closer = self._closer(frame)
+        if closer is not None:
+            logits = self._averaged(frame, logits, closer, self._decoded(prompts, closer, afresh)[0])
+        return Proposal(frame, logits, previous, self._fade(frame, logits.shape), quality)
+
+    def _decoded(self, prompts: Sequence[Prompt], frame: CropFrame, afresh: bool) -> tuple[Tensor, Tensor, float]:
+        """The network's logits in a crop, the logits so far, and the predicted IoU."""
         previous = self._nothing(frame) if afresh else self._previous(frame)
         seen = self._crop_prompts(prompts, frame)
         blank = not bool((previous > 0).any())
         logits, quality = self._engine.decode(frame, seen, None if blank else previous)
-        return Proposal(frame, logits, previous, self._fade(frame, logits.shape), quality)
+        return logits, previous, quality
+
+    def _closer(self, frame: CropFrame) -> CropFrame | None:
+        """The second crop that a small scan is looked at in; None in other scans and for networks of one zoom."""
+        axes, traits = self._engine.axes, self._engine.traits
+        if traits.fixed_crop or not self._small_scan():
+            return None
+        return frame_around(
+            axes, traits, frame.to_canonical((np.asarray(frame.size) - 1) / 2), CLOSER * self._extent_mm(frame)
+        )
+
+    def _averaged(self, frame: CropFrame, logits: Tensor, closer: CropFrame, also: Tensor) -> Tensor:
+        """Logits of a crop, averaged with those of another one as far as that reaches."""
+        coarse, fine = (f.coarsened(self._engine.traits.mask_stride) for f in (frame, closer))
+        places = [(coarse.positions(axis) - fine.origin[axis]) / fine.step[axis] for axis in range(3)]
+        weight = resample_axes(self._fade(closer, also.shape).numpy(), places)
+        for axis, (place, size) in enumerate(zip(places, fine.size, strict=True)):
+            seen = torch.from_numpy((place > -0.5) & (place < size - 0.5))
+            weight *= seen.reshape([-1 if a == axis else 1 for a in range(3)])
+        return (logits + weight * resample_axes(also.numpy(), places)) / (1 + weight)
 
     def refine(self, prompts: Sequence[Prompt], frame: CropFrame, coarse_mm: float) -> Proposal | None:
         """A finer answer to the border of the mask so far, accepted only near that border.

@@ -143,7 +143,7 @@ def test_prefetching_a_point_leaves_no_encoding_to_the_click():
     encoded = session.engine.model.encoded
     assert encoded > 1  # a first click is looked at in several crops
     focus = session._proposer.focus(PointPrompt(1, (80, 80, 50), True))
-    for frame in session._proposer.frames(focus, None, fresh=True):
+    for frame in session._proposer.crops(focus, None, fresh=True):
         session.engine.embed(frame)
     assert session.engine.model.encoded == encoded
 
