@@ -82,7 +82,6 @@ class TrainConfig:
         max_clicks: corrective clicks at most.
         box_share: samples whose first prompt is a box.
         mask_share: samples that start from a degraded mask.
-        deep_share: clicks that lie deepest inside structure or error, as those of `fastsam3d evaluate`.
         reuse: probability that a scene is one met before.
         pool: scenes kept of each crop size to be met again; a resumed run makes them again first.
         seed: of data and prompts.
@@ -113,7 +112,6 @@ class TrainConfig:
     max_clicks: int = 6
     box_share: float = 0.35
     mask_share: float = 0.15
-    deep_share: float = 0.0
     reuse: float = 0.5
     pool: int = 64
     seed: int = 0

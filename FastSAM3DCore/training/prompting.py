@@ -40,9 +40,7 @@ class Dialogue:
         self.labels = torch.cat([self.labels, labels[:, None]], 1)
 
 
-def first_prompts(
-    draw: Draw, targets: Tensor, box_share: float, mask_share: float, deep_share: float = 0.0
-) -> Dialogue:
+def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: float) -> Dialogue:
     """Begin a dialogue about each target.
 
     Args:
@@ -50,10 +48,9 @@ def first_prompts(
         targets: (N, D, H, W) bool, none empty.
         box_share: samples that begin with a box.
         mask_share: samples that begin with a degraded mask.
-        deep_share: clicks that lie deepest inside, as near as people hit it.
     """
     n = targets.shape[0]
-    points = _start_clicks(draw, targets, deep_share)[:, None].repeat(1, _SCRIBBLE, 1)
+    points = _start_clicks(draw, targets)[:, None].repeat(1, _SCRIBBLE, 1)
     labels = torch.full((n, _SCRIBBLE), -1, dtype=torch.int64, device=targets.device)
     labels[:, 0] = 1
     boxes = torch.full((n, 2, 3), torch.nan, device=targets.device)
@@ -86,24 +83,29 @@ def first_prompts(
     return Dialogue(points, labels, boxes, mask, plain)
 
 
-def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor, deep_share: float = 0.0) -> tuple[Tensor, Tensor]:
+def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """One click per target inside a thick part of its error.
 
     A box filter of the error at half resolution plus noise stands in for the distance transform, which took most of
-    a training step on the CPU; repeated erosion gives the deepest place.
+    a training step on the CPU.
 
     Args:
         draw: random numbers.
         error: (N, D, H, W) bool, mask differs from target.
         targets: (N, D, H, W) bool.
-        deep_share: calls in which the clicks lie deepest inside the errors, as near as people hit it.
 
     Returns:
         points (N, 3) float and labels (N,) int64: 1 where the target was missed, 0 where too much was taken, -1 where
         nothing is wrong.
     """
     half = F.avg_pool3d(error[:, None].float(), 2)
-    score = _depth(half) if deep_share > 0 and draw.chance(deep_share) else _thickness(half, draw.choice([1, 3, 5]))
+    width = draw.choice([1, 3, 5])
+    score = half
+    if width > 1:
+        for axis in range(3):
+            kernel, pad = [1, 1, 1], [0, 0, 0]
+            kernel[axis], pad[axis] = width, width // 2
+            score = F.avg_pool3d(score, kernel, 1, pad)
     noise = draw.rand(*score.shape) * draw.choice([0.05, 0.25])
     score = (score + noise)[:, 0] * (half[:, 0] > 0)
     cell = _unravel(score.flatten(1).argmax(1), score.shape[1:]) * 2
@@ -121,51 +123,17 @@ def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor, deep_share: fl
     return point.float(), torch.where(nothing, -1, labels)
 
 
-def _thickness(share: Tensor, width: int) -> Tensor:
-    """How full the cube of `width` cells around each cell is, 0..1."""
-    for axis in range(3):
-        kernel, pad = [1, 1, 1], [0, 0, 0]
-        kernel[axis], pad[axis] = width, width // 2
-        share = F.avg_pool3d(share, kernel, 1, pad)
-    return share
-
-
-def _depth(share: Tensor) -> Tensor:
-    """Distance of each cell from the outside, 1 where it is greatest; the world beyond the crop is outside."""
-    left = F.pad(share, [1] * 6)
-    depth = left.clone()
-    for turn in range(max(share.shape[2:]) // 2):  # cubes and stars in turn: between them they are nearly balls
-        left = _eroded(left, cube=turn % 2 == 1)
-        depth = depth + left
-    depth = depth[..., 1:-1, 1:-1, 1:-1]
-    return depth / depth.amax((1, 2, 3, 4), keepdim=True).clamp(min=1e-6)
-
-
-def _eroded(share: Tensor, cube: bool) -> Tensor:
-    if cube:
-        return -F.max_pool3d(-share, 3, 1, 1)
-    along = []
-    for axis in range(3):
-        kernel, pad = [1, 1, 1], [0, 0, 0]
-        kernel[axis], pad[axis] = 3, 1
-        along.append(F.max_pool3d(-share, kernel, 1, pad))
-    return -torch.stack(along).amax(0)
-
-
 def _unravel(index: Tensor, shape: torch.Size) -> Tensor:
     return torch.stack([index // (shape[1] * shape[2]), index // shape[2] % shape[1], index % shape[2]], 1)
 
 
-def _start_clicks(draw: Draw, targets: Tensor, deep_share: float) -> Tensor:
-    """(N, 3): a share deepest inside; of the others half anywhere, half in a thick part; a few beside the target."""
+def _start_clicks(draw: Draw, targets: Tensor) -> Tensor:
+    """(N, 3): half anywhere inside, half near the middle; a few beside the target."""
     anywhere = (draw.rand(*targets.shape) * targets).flatten(1).argmax(1)
     inside = _unravel(anywhere, targets.shape[1:]).float()
     middle, _ = corrective_clicks(draw, targets, targets)
     pick = draw.rand(len(targets), 1) < 0.5
     points = torch.where(pick, inside, middle)
-    if deep_share > 0:
-        deepest, _ = corrective_clicks(draw, targets, targets, deep_share=1.0)
-        points = torch.where(draw.rand(len(targets), 1) < deep_share, deepest, points)
     sloppy = (draw.rand(len(targets), 1) < _SLOPPY).float()
     points = points + sloppy * (draw.rand(len(targets), 3) * 3 - 1.5)
     limit = torch.tensor(targets.shape[1:], device=targets.device) - 1

@@ -45,21 +45,17 @@ class InteractiveStep(nn.Module):
         box_share: samples that begin with a box.
         mask_share: samples that begin with a degraded mask.
         use_bfloat16: autocast.
-        deep_share: clicks that lie deepest inside structure or error.
     """
 
-    def __init__(
-        self, model: HiresModel, box_share: float, mask_share: float, use_bfloat16: bool, deep_share: float = 0.0
-    ) -> None:
+    def __init__(self, model: HiresModel, box_share: float, mask_share: float, use_bfloat16: bool) -> None:
         super().__init__()
         self.model = model
-        self.box_share, self.mask_share, self.deep_share = box_share, mask_share, deep_share
-        self.use_bfloat16 = use_bfloat16
+        self.box_share, self.mask_share, self.use_bfloat16 = box_share, mask_share, use_bfloat16
 
     @classmethod
     def of(cls, config: TrainConfig, model: HiresModel) -> Self:
         """The dialogues that a config asks for."""
-        return cls(model, config.box_share, config.mask_share, config.bfloat16, config.deep_share)
+        return cls(model, config.box_share, config.mask_share, config.bfloat16)
 
     def forward(self, batch: Batch, draw: Draw, rounds: int) -> StepResult:
         """Average loss over `rounds` prompts about every target of the batch."""
@@ -70,7 +66,7 @@ class InteractiveStep(nn.Module):
     def discuss(self, embedding: dict[str, Tensor], batch: Batch, draw: Draw, rounds: int) -> StepResult:
         """The dialogue about crops that are already encoded."""
         target = batch.targets[:, None].float()
-        dialogue = first_prompts(draw, batch.targets, self.box_share, self.mask_share, self.deep_share)
+        dialogue = first_prompts(draw, batch.targets, self.box_share, self.mask_share)
         losses, scores = [], []
         for turn in range(rounds):
             found = self.ask(embedding, dialogue, multimask=turn == 0)
@@ -87,10 +83,11 @@ class InteractiveStep(nn.Module):
                 embedding, dialogue.points, dialogue.labels, dialogue.mask, multimask, dialogue.boxes
             )
 
-    def answer(self, found: Candidates, dialogue: Dialogue, targets: Tensor, draw: Draw) -> None:
+    @staticmethod
+    def answer(found: Candidates, dialogue: Dialogue, targets: Tensor, draw: Draw) -> None:
         """Feed the logits back and click on what is wrong."""
         logits = found.single.detach()
-        points, labels = corrective_clicks(draw, (logits[:, 0] > 0) != targets, targets, self.deep_share)
+        points, labels = corrective_clicks(draw, (logits[:, 0] > 0) != targets, targets)
         dialogue.add(points, labels)
         dialogue.mask = logits
 

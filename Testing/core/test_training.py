@@ -17,13 +17,11 @@ import SimpleITK as sitk
 import torch
 
 from FastSAM3DCore.errors import ImageError
-from FastSAM3DCore.evaluate.clicks import distance_inside
 from FastSAM3DCore.modeling.hires import load_hires
 from FastSAM3DCore.training.config import ConfigError, DistillPlan, SizePlan, TrainConfig
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
-from FastSAM3DCore.training.data.shapes import random_shapes
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
 from FastSAM3DCore.training.data.volumes import load_volume
 from FastSAM3DCore.training.loop import Trainer
@@ -233,24 +231,6 @@ def test_corrective_clicks_hit_errors_with_the_right_sign():
     assert labels.tolist() == [1, 0, -1]
     for k in range(2):
         assert bool((mask != targets)[k][tuple(points[k].long().tolist())])
-
-
-def test_deep_clicks_lie_near_the_deepest_voxel_of_the_evaluation():
-    shapes = [random_shapes(Draw(3, n), (32, 32, 32))[0] == 1 for n in range(12)]
-    targets = torch.stack([shape for shape in shapes if int(shape.sum()) > 200])
-    depths = [distance_inside(target.numpy(), (1.0, 1.0, 1.0)) for target in targets]
-
-    def mean_depth(deep_share: float) -> float:
-        """Of clicks, as a share of the greatest depth."""
-        shares = []
-        for turn in range(5):
-            points, labels = corrective_clicks(Draw(0, turn), targets, targets, deep_share)
-            assert labels.tolist() == [1] * len(targets)
-            shares += [d[tuple(p)] / d.max() for d, p in zip(depths, points.long().tolist(), strict=True)]
-        return sum(shares) / len(shares)
-
-    assert mean_depth(1.0) > 0.75
-    assert mean_depth(0.0) < 0.65
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------

@@ -99,8 +99,8 @@ def test_a_batch_and_its_prompts_stay_on_the_card(sources, monkeypatch):
         pool = ScenePool(DataEngine(moved(sources), dict.fromkeys(KINDS, 1.0), seed=1, device=CARD), reuse=0.5)
         batch = pool.batch(Draw(1, 1, CARD), (16, 16, 16), 4, 12)
         before = counts["waits"]
-        dialogue = first_prompts(Draw(2, 2, CARD), batch.targets, box_share=0.6, mask_share=0.2, deep_share=0.5)
-        points, labels = corrective_clicks(Draw(3, 3, CARD), batch.targets, batch.targets, deep_share=1.0)
+        dialogue = first_prompts(Draw(2, 2, CARD), batch.targets, box_share=0.6, mask_share=0.2)
+        points, labels = corrective_clicks(Draw(3, 3, CARD), batch.targets, batch.targets)
         waits = counts["waits"] - before
         assert counts["copies to main memory"] == 0
         for tensor in (batch.image, batch.targets, dialogue.points, dialogue.boxes, dialogue.mask, points, labels):
