@@ -273,13 +273,13 @@ class Proposer:
 
     def answer(self, prompts: Sequence[Prompt], frame: CropFrame, *, afresh: bool = False) -> Proposal:
         """The network's answer to all prompts in a crop, before anything is rejected; `afresh` as if without a mask."""
-        logits, previous, quality = self._decoded(prompts, frame, afresh)
+        logits, previous, quality = self._ask(prompts, frame, afresh)
         closer = self._closer(frame)
         if closer is not None:
-            logits = self._averaged(frame, logits, closer, self._decoded(prompts, closer, afresh)[0])
+            logits = self._averaged(frame, logits, closer, self._ask(prompts, closer, afresh)[0])
         return Proposal(frame, logits, previous, self._fade(frame, logits.shape), quality)
 
-    def _decoded(self, prompts: Sequence[Prompt], frame: CropFrame, afresh: bool) -> tuple[Tensor, Tensor, float]:
+    def _ask(self, prompts: Sequence[Prompt], frame: CropFrame, afresh: bool) -> tuple[Tensor, Tensor, float]:
         """The network's logits in a crop, the logits so far, and the predicted IoU."""
         previous = self._nothing(frame) if afresh else self._previous(frame)
         seen = self._crop_prompts(prompts, frame)

@@ -245,7 +245,7 @@ class Trainer:
         from .holdout import held_out_crops, mean_scores  # needs scipy and SimpleITK, as everything about scans
 
         if self.held_out is None:
-            cases = read_splits(Path(self.config.splits))["held_out"] if self.config.splits else []
+            cases = read_splits(Path(self.config.splits)).get("held_out", []) if self.config.splits else []
             picked = [c for c in cases if "hippocampus" not in c][::2]
             self.held_out = held_out_crops(Path(self.config.data) / "scans", picked, 64, 2)
         if not self.held_out:
