@@ -29,6 +29,7 @@ from FastSAM3DCore.training.optimizer import MuonAdamW
 from FastSAM3DCore.training.preview import draw_contact_sheet
 from FastSAM3DCore.training.prompting import corrective_clicks, first_prompts
 from FastSAM3DCore.training.schedule import Schedule
+from Testing.core.small_head import head
 from Testing.core.tiny_training import TINY, losses, tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -124,14 +125,16 @@ def data_folder(tmp_path_factory):
         sitk.WriteImage(made, str(path))
 
     write(labels, root / "labelmaps" / "thing_01.nii.gz")
+    write(head(), root / "labelmaps" / "head_01.nii.gz")
     write(labels, root / "scans" / "case_1" / "label.nii.gz")
     write(image.astype(np.float32), root / "scans" / "case_1" / "image.nii.gz")
     write(image.astype(np.float32), root / "unlabelled" / "plain.nii.gz")
-    (root / "splits.json").write_text(json.dumps({"train": ["case_1"], "unlabelled": ["plain"], "held_out": []}))
+    split = {"train": ["case_1"], "unlabelled": ["plain"], "freesurfer": ["head_01"], "held_out": []}
+    (root / "splits.json").write_text(json.dumps(split))
     return root
 
 
-@pytest.mark.parametrize("kind", ["shapes", "anatomy", "scans", "supervoxels"])
+@pytest.mark.parametrize("kind", ["shapes", "anatomy", "brains", "scans", "supervoxels"])
 def test_scenes_are_repeatable_and_their_targets_usable(data_folder, kind):
     sources = Sources.load(data_folder, data_folder / "splits.json")
     for shape in ((16, 16, 16), (24, 16, 32)):

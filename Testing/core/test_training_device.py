@@ -16,6 +16,7 @@ from torch._subclasses import FakeTensorMode
 
 from FastSAM3DCore.modeling.hires import build_hires
 from FastSAM3DCore.training.config import TrainConfig
+from FastSAM3DCore.training.data.brains import deep_brain
 from FastSAM3DCore.training.data.components import component_labels, grow, sweep_labels
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
@@ -25,6 +26,7 @@ from FastSAM3DCore.training.data.volumes import LabelledVolume, find_structures
 from FastSAM3DCore.training.optimizer import make_optimizer
 from FastSAM3DCore.training.prompting import corrective_clicks, first_prompts
 from Testing.core.simulated_card import CARD, OnCard, simulated_card
+from Testing.core.small_head import head
 from Testing.core.tiny_training import TINY
 from Testing.gpu import training_memory
 
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
 TRAINING = ROOT / "FastSAM3DCore" / "training"
 CARD_GIGABYTES = 80  # of the smallest card that the configs for GPUs are meant for
-KINDS = ["shapes", "anatomy", "scans", "supervoxels"]
+KINDS = ["shapes", "anatomy", "brains", "scans", "supervoxels"]
 SHAPES = [(16, 16, 16), (32, 16, 24)]
 
 
@@ -46,7 +48,9 @@ def sources() -> Sources:
     spacing = torch.tensor([2.0, 1.0, 1.0])
     scan = LabelledVolume("scan", spacing, torch.from_numpy(ids), find_structures(ids), torch.from_numpy(image))
     bones = dataclasses.replace(scan, name="map", image=None)
-    return Sources([bones], [1.0], [scan], [1.0], [with_supervoxels(scan)])
+    ids = head()
+    brain = deep_brain(LabelledVolume("head", torch.full((3,), 1.6), torch.from_numpy(ids), find_structures(ids)))
+    return Sources([bones], [1.0], [scan], [1.0], [with_supervoxels(scan)], [brain])
 
 
 def on_card(volume: LabelledVolume) -> LabelledVolume:
@@ -59,9 +63,9 @@ def on_card(volume: LabelledVolume) -> LabelledVolume:
 
 
 def moved(sources: Sources) -> Sources:
-    kinds = (sources.anatomy, sources.scans, sources.supervoxels)
-    anatomy, scans, supervoxels = ([on_card(v) for v in volumes] for volumes in kinds)
-    return Sources(anatomy, [1.0], scans, [1.0], supervoxels)
+    kinds = (sources.anatomy, sources.scans, sources.supervoxels, sources.brains)
+    anatomy, scans, supervoxels, brains = ([on_card(v) for v in volumes] for volumes in kinds)
+    return Sources(anatomy, [1.0], scans, [1.0], supervoxels, brains)
 
 
 def generators_apart(patch: pytest.MonkeyPatch) -> None:
@@ -139,6 +143,7 @@ def calls(path: Path) -> set[tuple[str, str]]:
 
 def test_only_loading_looking_and_scipys_way_on_the_cpu_take_voxels_to_main_memory():
     allowed = {
+        "data/brains.py": {"deep_brain"},  # once per map, while loading
         "data/components.py": {"component_labels"},  # on the CPU only
         "data/supervoxels.py": {"with_supervoxels"},  # once per scan, while loading
         "data/volumes.py": {"load_volume"},

@@ -11,8 +11,9 @@ import torch
 from ...errors import ImageError
 from ...splits import read_splits
 from ..config import TrainConfig
+from .brains import deep_brain
 from .draw import Draw, Shape
-from .scenes import Scene, anatomy_scene, scan_scene, shapes_scene
+from .scenes import Scene, anatomy_scene, brain_scene, scan_scene, shapes_scene
 from .supervoxels import with_supervoxels
 from .volumes import LabelledVolume, load_volume
 
@@ -31,6 +32,7 @@ class Sources:
         scans: labelled scans.
         scan_weights: how often each scan is used.
         supervoxels: scans with pseudo-labels.
+        brains: the middles of heads labelled in FreeSurfer's scheme.
     """
 
     anatomy: list[LabelledVolume] = field(default_factory=list)
@@ -38,6 +40,7 @@ class Sources:
     scans: list[LabelledVolume] = field(default_factory=list)
     scan_weights: list[float] = field(default_factory=list)
     supervoxels: list[LabelledVolume] = field(default_factory=list)
+    brains: list[LabelledVolume] = field(default_factory=list)
 
     @classmethod
     def load(cls, root: Path, splits: Path | None, device: torch.device | str = "cpu") -> Sources:
@@ -45,7 +48,8 @@ class Sources:
 
         Args:
             root: holds `labelmaps/`, `scans/<case>/` and `unlabelled/`; missing folders are skipped.
-            splits: JSON with any of the lists "train", "unlabelled" and "labelmaps_excluded"; None uses no scans.
+            splits: JSON with any of the lists "train", "unlabelled", "labelmaps_excluded" and "freesurfer" (label maps
+                in the order of `brains`); None uses no scans.
             device: where volumes are kept.
 
         Raises:
@@ -65,6 +69,7 @@ class Sources:
         plain = [load_volume(n, None, root / "unlabelled" / f"{n}.nii.gz", device) for n in split.get("unlabelled", [])]
         out.supervoxels = [with_supervoxels(v) for v in [*plain, *out.scans[:4]]]
         out.anatomy = [v for v in out.anatomy if v.structures]
+        out.brains = [deep_brain(v) for v in out.anatomy if v.name in split.get("freesurfer", [])]
         out.scans = [v for v in out.scans if v.structures]
         out.anatomy_weights, out.scan_weights = _weights(out.anatomy), _weights(out.scans)
         return out
@@ -75,7 +80,7 @@ class DataEngine:
 
     Args:
         sources: label maps and scans.
-        mix: weight of each kind: "shapes", "anatomy", "scans", "supervoxels"; kinds without data are left out.
+        mix: weight of each kind ("shapes", "anatomy", "brains", "scans", "supervoxels"); without data it is left out.
         seed: of the stream.
         device: where scenes are made.
         targets: masks kept per scene.
@@ -89,6 +94,7 @@ class DataEngine:
             "anatomy": bool(sources.anatomy),
             "scans": bool(sources.scans),
             "supervoxels": bool(sources.supervoxels),
+            "brains": bool(sources.brains),
         }
         self.mix = {kind: weight for kind, weight in mix.items() if available.get(kind) and weight > 0}
         if not self.mix:
@@ -121,6 +127,8 @@ class DataEngine:
         if kind == "anatomy":
             volume = draw.python.choices(sources.anatomy, sources.anatomy_weights)[0]
             return anatomy_scene(draw, volume, shape, self.targets)
+        if kind == "brains":
+            return brain_scene(draw, draw.choice(sources.brains), shape, self.targets)
         if kind == "scans":
             volume = draw.python.choices(sources.scans, sources.scan_weights)[0]
             return scan_scene(draw, volume, shape, self.targets)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .draw import Draw, Shape
 
-__all__ = ["augment_intensity", "render"]
+__all__ = ["augment_intensity", "render", "render_scan"]
 
 
 def render(draw: Draw, labels: Tensor, count: int) -> Tensor:
@@ -39,6 +39,33 @@ def render(draw: Draw, labels: Tensor, count: int) -> Tensor:
     image = _blur(draw, image) if draw.chance(0.85) else image
     image = _slices(draw, image)
     return augment_intensity(draw, image)
+
+
+def render_scan(draw: Draw, image: Tensor, voxel_mm: tuple[float, ...]) -> Tensor:
+    """What a scanner with voxels of about a millimetre, now and then with thicker slices, makes of ideal grey values.
+
+    Args:
+        draw: random numbers.
+        image: (D, H, W) grey values.
+        voxel_mm: of `image`, mm per axis; scanned voxels are never finer.
+
+    Returns:
+        (D, H, W) float32 in arbitrary units.
+    """
+    shape: Shape = (image.shape[0], image.shape[1], image.shape[2])
+    view = max(n * mm for n, mm in zip(shape, voxel_mm, strict=True))
+    if draw.chance(0.7):  # layers and folds finer than the labels
+        image = image + draw.smooth(1, round(view / draw.uniform(2.5, 8)), shape)[0] * draw.uniform(0, 0.12)
+    if draw.chance(0.5):  # vessels and fluid between folds
+        field = draw.smooth(1, round(view / draw.uniform(4, 9)), shape)[0]
+        image = torch.where(field > draw.uniform(1.6, 2.6), image * draw.uniform(0.2, 0.8), image)
+    scanned = [draw.uniform(0.8, 1.3)] * 3
+    if draw.chance(0.2):
+        scanned[draw.integer(0, 2)] *= draw.uniform(1, 3)
+    coarse = [max(6, min(n, round(n * mm / s))) for n, mm, s in zip(shape, voxel_mm, scanned, strict=True)]
+    image = F.interpolate(_blur(draw, image)[None, None], size=coarse, mode="area")
+    image = image + draw.normal(*image.shape) * draw.uniform(0, 0.25) ** 2
+    return augment_intensity(draw, F.interpolate(image, size=shape, mode="trilinear")[0, 0], strength=0.6)
 
 
 def augment_intensity(draw: Draw, image: Tensor, strength: float = 1.0) -> Tensor:

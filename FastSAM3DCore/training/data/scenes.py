@@ -1,24 +1,27 @@
-"""The four kinds of training scenes."""
+"""The five kinds of training scenes."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .brains import brain_means, halves
 from .crops import Crop, random_crop, sample_image, sample_labels
 from .draw import Draw, Shape
-from .render import augment_intensity, render
+from .render import augment_intensity, render, render_scan
 from .shapes import background_regions, random_shapes
 from .supervoxels import similar_union
 from .targets import choose_targets, visible
 from .volumes import LabelledVolume, Structure
 
-__all__ = ["Scene", "anatomy_scene", "scan_scene", "shapes_scene"]
+__all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"]
 
 _MIN_VIEW_VOXELS = 20
+_SMALL_SCANS, _HALVES, _RIMS = 0.4, 0.5, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Scene:
     Attributes:
         image: (D, H, W) float32 in any unit.
         targets: (K, D, H, W) bool, K >= 1.
-        kind: "shapes", "anatomy", "scans" or "supervoxels".
+        kind: "shapes", "anatomy", "brains", "scans" or "supervoxels".
     """
 
     image: Tensor
@@ -69,6 +72,31 @@ def anatomy_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int)
     return Scene(image, torch.stack(masks), "anatomy") if masks else None
 
 
+def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -> Scene | None:
+    """A crop of a deep brain as T1, T2 or FLAIR show it, of a scan that may end close by; often half a structure."""
+    structure = draw.choice(volume.structures)
+    if draw.chance(_SMALL_SCANS):
+        volume, structure = _scanned_around(draw, volume, structure)
+    crop = _crop(draw, volume, structure, shape)
+    present, labels = torch.unique(sample_labels(volume.labels, crop), return_inverse=True)
+    names = present.tolist()
+    if structure.label not in names:
+        return None
+    focus, count = names.index(structure.label), len(names)
+    voxel_mm = tuple(step * mm for step, mm in zip(crop.step, volume.spacing.tolist(), strict=True))
+    means = brain_means(draw, names)
+    image = means[labels]
+    if draw.chance(_RIMS):  # white matter that borders a nucleus belongs to it in some protocols, as the alveus does
+        inside = labels == focus
+        core = -F.max_pool3d(-inside[None, None].float(), 3, 1, 1)[0, 0] > 0
+        image = torch.where(inside & ~core, image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
+    image = render_scan(draw, image, voxel_mm)
+    if draw.chance(_HALVES):
+        labels = halves(draw, labels, focus, count)
+    masks = choose_targets(draw, labels, focus, wanted, background=int(names[0] == 0))
+    return Scene(image, torch.stack(masks), "brains") if masks else None
+
+
 def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -> Scene | None:
     """A crop of a real scan with its labels, or with supervoxels for labels."""
     structure = draw.choice(volume.structures)
@@ -97,6 +125,17 @@ def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, shape: Shape
     size = torch.tensor(volume.labels.shape).float()
     minimum = _MIN_VIEW_VOXELS * float(volume.spacing.min())
     return random_crop(draw, lower, upper, volume.spacing, size, shape, minimum)
+
+
+def _scanned_around(draw: Draw, volume: LabelledVolume, structure: Structure) -> tuple[LabelledVolume, Structure]:
+    """The part of a volume that a scan of one structure alone would show: 4 to 16 mm more on each side."""
+    margin = [[round(draw.uniform(4, 16) / mm) for mm in volume.spacing.tolist()] for _ in range(2)]
+    start = [max(0, structure.lower[a] - margin[0][a]) for a in range(3)]
+    stop = [min(volume.labels.shape[a], structure.upper[a] + margin[1][a]) for a in range(3)]
+    part = volume.labels[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+    lower, upper = ([end[a] - start[a] for a in range(3)] for end in (structure.lower, structure.upper))
+    moved = Structure(structure.label, (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+    return dataclasses.replace(volume, labels=part), moved
 
 
 def _alter(draw: Draw, labels: Tensor, focus: int, count: int) -> tuple[Tensor, int]:
