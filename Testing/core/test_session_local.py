@@ -11,10 +11,12 @@ import torch
 from FastSAM3DCore.doubt import slice_doubt
 from FastSAM3DCore.engine import Engine
 from FastSAM3DCore.errors import CancelledError, DeviceError
+from FastSAM3DCore.geometry import CanonicalAxes
 from FastSAM3DCore.prompts import BoxPrompt, PointPrompt
 from FastSAM3DCore.session import LocalSession
 from FastSAM3DCore.session.acceptance import components
 from FastSAM3DCore.session.grid import BACKGROUND, UNDECIDED, LogitGrid, decoded, quantise
+from FastSAM3DCore.session.seen import box_edges
 from FastSAM3DCore.types import Volume, VoxelBox
 from Testing.core.phantoms import OBLIQUE, ball_scan, dice, orientations
 from Testing.core.toy_model import ToyModel
@@ -219,11 +221,10 @@ def test_memory_of_the_history_is_a_fraction_of_full_copies():
 def test_a_box_drawn_in_one_slice_stands_for_a_structure_as_deep_as_it_is_wide():
     affine = np.diag([1.0, 1.0, 4.0, 1.0])
     voxels = np.arange(20 * 60 * 60, dtype=np.int32).reshape(20, 60, 60)
-    session = session_on(Volume(voxels, affine), crop_size=64)
-    proposer = session._proposer
+    axes = CanonicalAxes.of(Volume(voxels, affine))
 
     def depth(lower: tuple[int, int, int], upper: tuple[int, int, int]) -> tuple[float, float]:
-        edges = proposer._box_edges(BoxPrompt(1, VoxelBox(lower, upper)))
+        edges = box_edges(axes, BoxPrompt(1, VoxelBox(lower, upper)))
         return float(edges[0, 2]), float(edges[1, 2])
 
     low, high = depth((10, 10, 10), (30, 34, 11))
