@@ -22,6 +22,7 @@ from FastSAM3DCore.training.config import ConfigError, DistillPlan, SizePlan, Tr
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
+from FastSAM3DCore.training.data.scenes import walls
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
 from FastSAM3DCore.training.data.volumes import load_volume
 from FastSAM3DCore.training.loop import Trainer
@@ -151,6 +152,21 @@ def test_scenes_are_repeatable_and_their_targets_usable(data_folder, kind):
             assert bool((share <= 0.6).all())
             kinds.add(one.kind)
         assert kind in kinds
+
+
+def test_walls_lie_at_the_rim_of_half_of_the_structures():
+    labels = torch.zeros(16, 16, 16, dtype=torch.long)
+    labels[3:13, 3:13, 3:8], labels[3:13, 3:13, 8:13] = 1, 2
+    walled = 0
+    for n in range(20):
+        contrast, count = walls(Draw(0, n), labels, 3)
+        assert count == 6
+        assert torch.equal(contrast % 3, labels)  # what is what stays as it was
+        assert bool((contrast[5:11, 5:11, 5:6] == 1).all())  # the middle has no wall
+        rims = {bool((contrast[3:13, 3:13, 3] == 4).all()), bool((contrast[3:13, 3:13, 3] == 4).any())}
+        assert len(rims) == 1  # all of it or nothing
+        walled += rims.pop()
+    assert 4 <= walled <= 16
 
 
 def test_another_seed_gives_other_scenes():

@@ -18,9 +18,10 @@ from .supervoxels import similar_union
 from .targets import choose_targets, visible
 from .volumes import LabelledVolume, Structure
 
-__all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"]
+__all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene", "walls"]
 
 _MIN_VIEW_VOXELS = 20
+_WALLS = 0.25
 _SMALL_SCANS, _HALVES, _RIMS = 0.4, 0.5, 0.4
 
 
@@ -63,10 +64,10 @@ def anatomy_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int)
         count = (count - 1 - first) // group + first + 1
     if draw.chance(0.08) and focus is not None:
         labels, count = _alter(draw, labels, focus, count)
-    contrast, colours = labels, count
+    contrast, colours = walls(draw, labels, count) if draw.chance(_WALLS) else (labels, count)
     if first and draw.chance(0.5):  # something around the anatomy
         regions, extra = background_regions(draw, shape)
-        contrast, colours = torch.where(labels == 0, regions + count, labels), count + extra
+        contrast, colours = torch.where(labels == 0, regions + colours, contrast), colours + extra
     image = render(draw, contrast, colours)
     masks = visible(draw, image, choose_targets(draw, labels, focus, wanted, background=first))
     return Scene(image, torch.stack(masks), "anatomy") if masks else None
@@ -136,6 +137,15 @@ def _scanned_around(draw: Draw, volume: LabelledVolume, structure: Structure) ->
     lower, upper = ([end[a] - start[a] for a in range(3)] for end in (structure.lower, structure.upper))
     moved = Structure(structure.label, (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
     return dataclasses.replace(volume, labels=part), moved
+
+
+def walls(draw: Draw, labels: Tensor, count: int) -> tuple[Tensor, int]:
+    """Half of the structures with a wall of another contrast, one or two voxels thick: cortical bone, heart, bowel."""
+    width = draw.choice([3, 3, 5])
+    values = labels[None, None].float()
+    ends = (F.max_pool3d(sign * values, width, 1, width // 2)[0, 0] != sign * values[0, 0] for sign in (1, -1))
+    walled = draw.rand(count) < 0.5
+    return torch.where((next(ends) | next(ends)) & walled[labels], labels + count, labels), 2 * count
 
 
 def _alter(draw: Draw, labels: Tensor, focus: int, count: int) -> tuple[Tensor, int]:
