@@ -111,7 +111,7 @@ def brain_means(draw: Draw, labels: Sequence[int]) -> Tensor:
 
 
 def halves(draw: Draw, labels: Tensor, label: int, other: int) -> Tensor:
-    """Cut a structure across its long axis, as head and body of the hippocampus are told apart.
+    """Cut a structure about across its long axis, as head and body of the hippocampus are told apart.
 
     Args:
         draw: random numbers.
@@ -124,8 +124,8 @@ def halves(draw: Draw, labels: Tensor, label: int, other: int) -> Tensor:
     if len(places) < 4:
         return labels
     places = places - places.mean(0)
-    axis = torch.linalg.eigh(places.T @ places).eigenvectors[:, -1]
-    along = places @ axis * draw.choice([-1.0, 1.0])
+    axis = torch.linalg.eigh(places.T @ places).eigenvectors[:, -1] * draw.choice([-1.0, 1.0])
+    along = places @ (axis + 0.2 * draw.normal(3))  # protocols cut along a plane of the scan, not of the structure
     cut = labels.clone()
-    cut[inside] = torch.where(along > torch.quantile(along, draw.uniform(0.3, 0.7)), other, label)
+    cut[inside] = torch.where(along > torch.quantile(along, draw.uniform(0.35, 0.65)), other, label)
     return cut

@@ -22,7 +22,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
-_SMALL_SCANS, _HALVES, _RIMS = 0.4, 0.5, 0.4
+_SMALL_SCANS, _HALVES, _RIMS = 0.4, 0.65, 0.4
 
 
 @dataclass(frozen=True, slots=True)
