@@ -110,9 +110,8 @@ def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, size: int) -
     index = place / spacing[:, None, None, None] + (centre / spacing)[:, None, None, None]
     step = view / size / spacing
     limit = torch.tensor(volume.labels.shape)[:, None, None, None]
-    crop = Crop(
-        index, (float(step[0]), float(step[1]), float(step[2])), ((index > -0.5) & (index < limit - 0.5)).all(0)
-    )
+    inside = ((index > -0.5) & (index < limit - 0.5)).all(0)
+    crop = Crop(index, (float(step[0]), float(step[1]), float(step[2])), inside, (view / size,) * 3)
     if volume.image is None:
         return None
     target = (sample_labels(volume.labels, crop) == structure.label) & crop.inside

@@ -23,11 +23,13 @@ class Crop:
         index: (3, D, H, W) float voxel indices into the volume.
         step: (3,) volume voxels per crop voxel along each volume axis, for anti-aliasing.
         inside: (D, H, W) bool, voxels within the volume.
+        voxel_mm: (3,) size of a crop voxel along each crop axis.
     """
 
     index: Tensor
     step: tuple[float, float, float]
     inside: Tensor
+    voxel_mm: tuple[float, float, float]
 
 
 def random_crop(
@@ -67,7 +69,8 @@ def random_crop(
     limit = size.to(draw.device)[:, None, None, None]
     inside = ((index > -0.5) & (index < limit - 0.5)).all(0)
     step = (matrix.abs() * voxel).amax(1)
-    return Crop(index, (float(step[0]), float(step[1]), float(step[2])), inside)
+    depth, height, width = voxel.tolist()
+    return Crop(index, (float(step[0]), float(step[1]), float(step[2])), inside, (depth, height, width))
 
 
 def _permutation(draw: Draw) -> list[int]:

@@ -84,14 +84,13 @@ def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -
     if structure.label not in names:
         return None
     focus, count = names.index(structure.label), len(names)
-    voxel_mm = tuple(step * mm for step, mm in zip(crop.step, volume.spacing.tolist(), strict=True))
     means = brain_means(draw, names)
     image = means[labels]
     if draw.chance(_RIMS):  # white matter that borders a nucleus belongs to it in some protocols, as the alveus does
         inside = labels == focus
         core = -F.max_pool3d(-inside[None, None].float(), 3, 1, 1)[0, 0] > 0
         image = torch.where(inside & ~core, image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
-    image = render_scan(draw, image, voxel_mm)
+    image = render_scan(draw, image, crop.voxel_mm)
     if draw.chance(_HALVES):
         labels = halves(draw, labels, focus, count)
     masks = choose_targets(draw, labels, focus, wanted, background=int(names[0] == 0))
