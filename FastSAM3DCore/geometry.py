@@ -197,7 +197,8 @@ def resample_axes(
     for axis, gather in enumerate(gathers):  # all spans are cut before anything is copied
         if gather is not None:
             part = part.take(gather, axis=axis)
-    block = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+    # A read-only scan, as file readers and memory maps give it, is copied: torch warns of it and could write into it.
+    block = torch.from_numpy(np.require(part, np.float32, ["C_CONTIGUOUS", "WRITEABLE"]))
     # The axis that shrinks most goes first, the one that grows most last.
     for axis in sorted(range(3), key=lambda a: matrices[a].shape[0] / matrices[a].shape[1]):
         block = _apply(matrices[axis], block, axis)

@@ -164,3 +164,14 @@ def test_the_published_preprocessing_is_reproduced_to_the_voxel(case):
     assert np.allclose(frame.origin, origin, atol=1e-4)
     crop = standardise(sample_crop(volume.array_kji, axes, frame, "linear"))
     assert np.abs(crop.numpy() - tensors[f"{case}.out.roi_image"][0, 0]).max() < 2e-4
+
+
+def test_a_read_only_scan_is_sampled_without_a_warning(recwarn):
+    scan = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    kept = scan.copy()
+    scan.setflags(write=False)
+    crop = resample_axes(scan, [np.arange(8.0)] * 3)
+    assert not list(recwarn)
+    assert torch.equal(crop, torch.from_numpy(kept))
+    crop += 1
+    assert np.array_equal(scan, kept)
