@@ -43,7 +43,9 @@ class Sources:
     brains: list[LabelledVolume] = field(default_factory=list)
 
     @classmethod
-    def load(cls, root: Path, splits: Path | None, device: torch.device | str = "cpu") -> Sources:
+    def load(
+        cls, root: Path, splits: Path | None, device: torch.device | str = "cpu", *, brains: bool = True
+    ) -> Sources:
         """Read what the split file names below `root`.
 
         Args:
@@ -51,6 +53,7 @@ class Sources:
             splits: JSON with any of the lists "train", "unlabelled", "labelmaps_excluded" and "freesurfer" (label maps
                 in the order of `brains`); None uses no scans.
             device: where volumes are kept.
+            brains: whether to make them, which takes a second per head.
 
         Raises:
             ImageError: if the split file or a file that it names is missing or unreadable.
@@ -69,7 +72,8 @@ class Sources:
         plain = [load_volume(n, None, root / "unlabelled" / f"{n}.nii.gz", device) for n in split.get("unlabelled", [])]
         out.supervoxels = [with_supervoxels(v) for v in [*plain, *out.scans[:4]]]
         out.anatomy = [v for v in out.anatomy if v.structures]
-        out.brains = [deep_brain(v) for v in out.anatomy if v.name in split.get("freesurfer", [])]
+        if brains:
+            out.brains = [deep_brain(v) for v in out.anatomy if v.name in split.get("freesurfer", [])]
         out.scans = [v for v in out.scans if v.structures]
         out.anatomy_weights, out.scan_weights = _weights(out.anatomy), _weights(out.scans)
         return out
@@ -106,7 +110,8 @@ class DataEngine:
         """The engine a config asks for, its data loaded."""
         sources = Sources()
         if config.data:
-            sources = Sources.load(Path(config.data), Path(config.splits) if config.splits else None, device)
+            splits = Path(config.splits) if config.splits else None
+            sources = Sources.load(Path(config.data), splits, device, brains=config.mix.get("brains", 0) > 0)
         return cls(sources, config.mix, config.seed, device)
 
     def scene(self, index: int, shape: Shape) -> Scene:

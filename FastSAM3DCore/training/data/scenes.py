@@ -88,8 +88,7 @@ def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -
     image = means[labels]
     if draw.chance(_RIMS):  # white matter that borders a nucleus belongs to it in some protocols, as the alveus does
         inside = labels == focus
-        core = -F.max_pool3d(-inside[None, None].float(), 3, 1, 1)[0, 0] > 0
-        image = torch.where(inside & ~core, image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
+        image = torch.where(inside & ~_core(inside, 3), image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
     image = render_scan(draw, image, crop.voxel_mm)
     if draw.chance(_HALVES):
         labels = halves(draw, labels, focus, count)
@@ -158,8 +157,12 @@ def _alter(draw: Draw, labels: Tensor, focus: int, count: int) -> tuple[Tensor, 
         view[axis] = -1
         return torch.where(inside & side.reshape(view), count, labels), count + 1
     width = draw.choice([3, 3, 5])
-    core = -F.max_pool3d(-inside[None, None].float(), width, 1, width // 2)[0, 0] > 0
-    return torch.where(inside & ~core, count, labels), count + 1
+    return torch.where(inside & ~_core(inside, width), count, labels), count + 1
+
+
+def _core(inside: Tensor, width: int) -> Tensor:
+    """A mask without its rim of width // 2 voxels."""
+    return -F.max_pool3d(-inside[None, None].float(), width, 1, width // 2)[0, 0] > 0
 
 
 def _window(draw: Draw, image: Tensor) -> tuple[float, float]:
