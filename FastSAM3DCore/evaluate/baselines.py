@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..distances import signed_distance
 from ..io.native import array_from_image
 from ..types import Volume, VoxelBox
 from .clicks import Click
@@ -206,7 +207,8 @@ class RegionGrowing:
             grown |= array_from_image(found) > 0
         negative = work.seeds(self._clicks, False)
         if negative.any():
-            grown &= _distance_mm(seeds, work.spacing) < _distance_mm(negative, work.spacing)
+            spacing_ijk = work.spacing[::-1]
+            grown &= signed_distance(seeds, spacing_ijk) < signed_distance(negative, spacing_ijk)
         opened = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray(grown.astype(np.uint8)), [1, 1, 1])
         inside = (array_from_image(opened) > 0) | (seeds & ~negative)
         return _as_mask(self._volume, work.box, work.enlarge(inside.astype(np.float32)) > 0.5)
@@ -216,12 +218,6 @@ def _statistics(grey: NDArray[np.float32], place: list[int]) -> tuple[float, flo
     """Mean and standard deviation of the 5 x 5 x 5 voxels around (i, j, k)."""
     near = grey[tuple(slice(max(0, at - 2), at + 3) for at in reversed(place))]
     return float(near.mean()), max(float(near.std()), 1e-6)
-
-
-def _distance_mm(marked: NDArray[np.bool_], spacing_kji: tuple[float, float, float]) -> NDArray[np.float32]:
-    image = sitk.GetImageFromArray(marked.astype(np.uint8))
-    image.SetSpacing(spacing_kji[::-1])
-    return np.asarray(array_from_image(sitk.SignedMaurerDistanceMap(image, False, False, True)), dtype=np.float32)
 
 
 BASELINES: dict[str, type[GeodesicDistance] | type[RegionGrowing]] = {

@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..distances import signed_distance
 from ..io.native import array_from_image
 from ..io.segmentation import mask_box
 from ..types import VoxelBox
@@ -81,14 +82,10 @@ def _largest_component(mask_kji: Mask) -> Mask | None:
 def distance_inside(mask_kji: Mask, spacing_ijk: tuple[float, float, float]) -> NDArray[np.float32]:
     """Distance in mm of each voxel of a mask to the nearest voxel outside it; zero outside.
 
-    Exact (Maurer et al., IEEE TPAMI 2003). The array's border counts as outside.
+    The array's border counts as outside.
     """
-    outside = np.pad(mask_kji == 0, 1, constant_values=True).astype(np.uint8)
-    image = sitk.GetImageFromArray(outside)
-    image.SetSpacing([float(s) for s in spacing_ijk])
-    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
-    inner = array_from_image(distance)[1:-1, 1:-1, 1:-1]
-    return np.asarray(np.maximum(inner, 0), dtype=np.float32)
+    outside = np.pad(mask_kji == 0, 1, constant_values=True)
+    return np.maximum(signed_distance(outside, spacing_ijk)[1:-1, 1:-1, 1:-1], 0)
 
 
 def deepest_voxel(mask_kji: Mask, spacing_ijk: tuple[float, float, float]) -> tuple[int, int, int]:

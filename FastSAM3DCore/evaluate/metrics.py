@@ -6,10 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..io.native import array_from_image
+from ..distances import signed_distance
 from ..io.segmentation import mask_box
 
 __all__ = ["NSD_TOLERANCE_MM", "auc", "dice", "surface_dice"]
@@ -42,8 +41,8 @@ def surface_dice(
     if not (mask.any() and truth.any()):
         return 0.0
     mask_surface, truth_surface = _surface(mask), _surface(truth)
-    near_truth = _distance_to(truth_surface, spacing_ijk)[mask_surface] <= tolerance_mm
-    near_mask = _distance_to(mask_surface, spacing_ijk)[truth_surface] <= tolerance_mm
+    near_truth = signed_distance(truth_surface, spacing_ijk)[mask_surface] <= tolerance_mm
+    near_mask = signed_distance(mask_surface, spacing_ijk)[truth_surface] <= tolerance_mm
     return (int(near_truth.sum()) + int(near_mask.sum())) / (near_truth.size + near_mask.size)
 
 
@@ -56,13 +55,6 @@ def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
             window[axis] = slice(shift, shift + mask.shape[axis])
             core &= padded[tuple(window)]
     return mask & ~core
-
-
-def _distance_to(surface: NDArray[np.bool_], spacing_ijk: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Distance in mm to the nearest voxel of a surface; zero or negative on it."""
-    image = sitk.GetImageFromArray(surface.astype(np.uint8))
-    image.SetSpacing([float(s) for s in spacing_ijk])
-    return np.asarray(array_from_image(sitk.SignedMaurerDistanceMap(image, False, False, True)), np.float32)
 
 
 def auc(values: list[float]) -> float:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..calibration import LOGIT_LIMIT, STEPS_PER_LOGIT, Calibration
-from ..io.native import array_from_image
+from ..distances import signed_distance
 from ..io.segmentation import mask_box
 from ..protocol import SegmentationSession
 from ..types import Volume, VoxelBox
@@ -84,7 +83,7 @@ def band_tally(
     box = band_box(mask_kji, volume)
     if box.is_empty:
         return None
-    near = np.abs(border_distance(mask_kji[box.slices_kji], volume.spacing_ijk)) <= BAND_MM
+    near = np.abs(signed_distance(mask_kji[box.slices_kji], volume.spacing_ijk)) <= BAND_MM
     logits = applied.logit(session.probability(box)[near])
     rows = np.round((np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT) + LOGIT_LIMIT) * STEPS_PER_LOGIT).astype(np.int64)
     inside = truth_kji[box.slices_kji][near].astype(np.int64)
@@ -101,13 +100,6 @@ def band_box(mask_kji: NDArray[np.bool_], volume: Volume) -> VoxelBox:
     lower = tuple(l - r for l, r in zip(box.lower, reach, strict=True))
     upper = tuple(u + r for u, r in zip(box.upper, reach, strict=True))
     return VoxelBox(lower, upper).intersect(volume.box)  # type: ignore[arg-type]
-
-
-def border_distance(mask_kji: NDArray[np.bool_], spacing_ijk: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Distance in mm to the nearest voxel of the mask's border."""
-    image = sitk.GetImageFromArray(mask_kji.astype(np.uint8))
-    image.SetSpacing([float(s) for s in spacing_ijk])
-    return np.asarray(array_from_image(sitk.SignedMaurerDistanceMap(image, False, False, True)), np.float32)
 
 
 def fit_calibration(tally: Tally) -> Calibration:

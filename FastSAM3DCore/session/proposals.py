@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..distances import signed_distance
 from ..engine import Engine
 from ..framing import frame_around
 from ..geometry import CropFrame, resample_axes, sample_crop
 from ..prompts import BoxPrompt, LassoPrompt, PointPrompt, Prompt, ScribblePrompt
-from .acceptance import Focus, Proposal, dilate, distance_from, near_focus
+from .acceptance import Focus, Proposal, dilate, near_focus
 from .grid import BACKGROUND, LogitGrid, decoded
 from .looks import conviction, most_convincing
 from .nearness import nearness
@@ -176,7 +177,7 @@ class Proposer:
             return False
         place = self._engine.axes.from_ijk(points[-1].point_ijk)
         voxel = np.round((frame.from_canonical(place) + 0.5) / self._engine.traits.mask_stride - 0.5).astype(int)
-        depth = -distance_from(inside)
+        depth = -signed_distance(inside.numpy())
         clicked = depth[tuple(np.clip(voxel, 0, np.asarray(inside.shape) - 1))]
         return bool(clicked >= max(1.0, MOSTLY_WRONG * depth.max()))
 
