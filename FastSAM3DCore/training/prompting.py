@@ -14,6 +14,7 @@ __all__ = ["Dialogue", "corrective_clicks", "first_prompts"]
 
 _SCRIBBLE = 5
 _SLOPPY = 0.12
+_ANYWHERE = 0.35
 
 
 @dataclass
@@ -109,18 +110,24 @@ def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor) -> tuple[Tenso
     noise = draw.rand(*score.shape) * draw.choice([0.05, 0.25])
     score = (score + noise)[:, 0] * (half[:, 0] > 0)
     cell = _unravel(score.flatten(1).argmax(1), score.shape[1:]) * 2
-    # among the cell's eight voxels, one that is wrong
-    best, point = torch.full((len(cell),), -1.0, device=error.device), cell
-    rows = torch.arange(len(cell), device=error.device)
-    for corner in range(8):
-        offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=error.device)
-        at = cell + offset
-        wrong = error[rows, at[:, 0], at[:, 1], at[:, 2]].float() + draw.rand(len(cell)) * 0.5
-        point = torch.where((wrong > best)[:, None], at, point)
-        best = torch.maximum(best, wrong)
+    point = _voxel_of(draw, cell, error)
+    rows = torch.arange(len(point), device=error.device)
     labels = targets[rows, point[:, 0], point[:, 1], point[:, 2]].long()
     nothing = ~error.flatten(1).any(1)
     return point.float(), torch.where(nothing, -1, labels)
+
+
+def _voxel_of(draw: Draw, cell: Tensor, masks: Tensor) -> Tensor:
+    """(N, 3) among the eight voxels from `cell` (N, 3) on, one that is in its mask (N, D, H, W) if any is."""
+    best, point = torch.full((len(cell),), -1.0, device=masks.device), cell
+    rows = torch.arange(len(cell), device=masks.device)
+    for corner in range(8):
+        offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=masks.device)
+        at = cell + offset
+        worth = masks[rows, at[:, 0], at[:, 1], at[:, 2]].float() + draw.rand(len(cell)) * 0.5
+        point = torch.where((worth > best)[:, None], at, point)
+        best = torch.maximum(best, worth)
+    return point
 
 
 def _unravel(index: Tensor, shape: torch.Size) -> Tensor:
@@ -128,16 +135,35 @@ def _unravel(index: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _start_clicks(draw: Draw, targets: Tensor) -> Tensor:
-    """(N, 3): half anywhere inside, half near the middle; a few beside the target."""
+    """(N, 3): most about where the target is thickest, as people click; some anywhere inside, a few beside it."""
     anywhere = (draw.rand(*targets.shape) * targets).flatten(1).argmax(1)
     inside = _unravel(anywhere, targets.shape[1:]).float()
-    middle, _ = corrective_clicks(draw, targets, targets)
-    pick = draw.rand(len(targets), 1) < 0.5
-    points = torch.where(pick, inside, middle)
+    pick = draw.rand(len(targets), 1) < _ANYWHERE
+    points = torch.where(pick, inside, _thickest(draw, targets))
     sloppy = (draw.rand(len(targets), 1) < _SLOPPY).float()
     points = points + sloppy * (draw.rand(len(targets), 3) * 3 - 1.5)
     limit = torch.tensor(targets.shape[1:], device=targets.device) - 1
     return torch.minimum(points.clamp(min=0), limit.float())
+
+
+def _thickest(draw: Draw, targets: Tensor) -> Tensor:
+    """(N, 3) about the deepest voxel of (N, D, H, W) targets.
+
+    Box filters of growing width: narrow ones are full wherever it is deep, wide ones tell which of those is deepest.
+    """
+    half = F.avg_pool3d(targets[:, None].float(), 2)
+    score = half + draw.rand(*half.shape) * draw.choice([0.05, 0.25])
+    for width in (3, 5, 9, 15):
+        if width > min(half.shape[2:]):
+            break
+        box = half
+        for axis in range(3):
+            kernel, pad = [1, 1, 1], [0, 0, 0]
+            kernel[axis], pad[axis] = width, width // 2
+            box = F.avg_pool3d(box, kernel, 1, pad)
+        score = score + box
+    score = torch.where(half > 0.5, score, half)  # where nothing is half full, the fullest
+    return _voxel_of(draw, 2 * _unravel(score.flatten(1).argmax(1), score.shape[2:]), targets).float()
 
 
 @dataclass(frozen=True, slots=True)

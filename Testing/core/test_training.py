@@ -157,15 +157,19 @@ def test_scenes_are_repeatable_and_their_targets_usable(data_folder, kind):
 def test_walls_lie_at_the_rim_of_half_of_the_structures():
     labels = torch.zeros(16, 16, 16, dtype=torch.long)
     labels[3:13, 3:13, 3:8], labels[3:13, 3:13, 8:13] = 1, 2
-    walled = 0
+    walled, counts = 0, set()
     for n in range(20):
         contrast, count = walls(Draw(0, n), labels, 3)
-        assert count == 6
-        assert torch.equal(contrast % 3, labels)  # what is what stays as it was
+        counts.add(count)
+        own = contrast < 3
+        assert torch.equal(contrast[own], labels[own])  # what is what stays as it was
+        if count == 6:
+            assert torch.equal(contrast % 3, labels)
         assert bool((contrast[5:11, 5:11, 5:6] == 1).all())  # the middle has no wall
-        rims = {bool((contrast[3:13, 3:13, 3] == 4).all()), bool((contrast[3:13, 3:13, 3] == 4).any())}
+        rims = {bool((contrast[3:13, 3:13, 3] >= 3).all()), bool((contrast[3:13, 3:13, 3] >= 3).any())}
         assert len(rims) == 1  # all of it or nothing
         walled += rims.pop()
+    assert counts == {4, 6}  # walls that look alike, and walls that do not
     assert 4 <= walled <= 16
 
 
@@ -237,6 +241,8 @@ def test_first_prompts_lie_on_or_near_their_target_and_come_in_all_kinds():
     clicked = dialogue.labels[:, 0] == 1
     inside = targets[torch.arange(200), *dialogue.points[:, 0].round().long().T][clicked]
     assert float(inside.float().mean()) > 0.85
+    middle = torch.tensor([8.0, 7.5, 8.5])
+    assert float(((dialogue.points[:, 0] - middle)[clicked].abs().amax(1) <= 1.5).float().mean()) > 0.4  # of 8 x 5 x 11
     assert bool(dialogue.plain_click.any())
     assert not bool((dialogue.plain_click & (boxed | masked)).any())
 

@@ -19,7 +19,7 @@ from ...errors import ImageError
 from .draw import Draw
 from .volumes import LabelledVolume, find_structures
 
-__all__ = ["DEEP", "brain_means", "deep_brain", "halves"]
+__all__ = ["DEEP", "brain_means", "deep_brain", "halved_share", "halves"]
 
 # Grey values relative to white matter in T1 = 1, of T1, T2 and FLAIR; field strengths and vendors vary more than the
 # second decimal, which is why `brain_means` draws around them. Order of the columns: `_SEQUENCES`.
@@ -108,6 +108,11 @@ def brain_means(draw: Draw, labels: Sequence[int]) -> Tensor:
             values.append(draw.uniform(0.1, 1.1))
     means = torch.tensor(values, device=draw.device).pow(draw.log_uniform(0.7, 1.4))
     return means + draw.normal(len(values)) * draw.uniform(0.005, 0.05)
+
+
+def halved_share(label: int) -> float:
+    """How often a structure of such a map is met in halves: protocols part the hippocampus, other nuclei seldom."""
+    return 0.65 if _ORDER[label - 1] == "hippocampus" else 0.15
 
 
 def halves(draw: Draw, labels: Tensor, label: int, other: int) -> Tensor:

@@ -64,7 +64,7 @@ def render_scan(draw: Draw, image: Tensor, voxel_mm: tuple[float, ...]) -> Tenso
         scanned[draw.integer(0, 2)] *= draw.uniform(1, 3)
     coarse = [max(6, min(n, round(n * mm / s))) for n, mm, s in zip(shape, voxel_mm, scanned, strict=True)]
     image = F.interpolate(_blur(draw, image)[None, None], size=coarse, mode="area")
-    image = image + draw.normal(*image.shape) * draw.uniform(0, 0.25) ** 2
+    image = image + draw.normal(*image.shape) * draw.uniform(0, 0.35) ** 2
     return augment_intensity(draw, F.interpolate(image, size=shape, mode="trilinear")[0, 0], strength=0.6)
 
 
@@ -83,7 +83,7 @@ def augment_intensity(draw: Draw, image: Tensor, strength: float = 1.0) -> Tenso
         x = x * torch.exp(draw.smooth(1, draw.integer(2, 4), shape)[0] * draw.uniform(0, 0.25))
         x = x + draw.smooth(1, draw.integer(2, 4), shape)[0] * draw.uniform(0, 0.06)
     if draw.chance(0.6 * strength):
-        noise = draw.normal(*shape) * draw.log_uniform(0.004, 0.06)
+        noise = draw.normal(*shape) * (draw.log_uniform(0.004, 0.06) if draw.chance(0.8) else draw.uniform(0.06, 0.3))
         x = (x.square() + noise.square()).sqrt() if draw.chance(0.15) else x + noise
     if draw.chance(0.2 * strength):  # coarse-grained noise, as after interpolation
         x = x + draw.smooth(1, max(shape) // 2, shape)[0] * draw.uniform(0, 0.04)

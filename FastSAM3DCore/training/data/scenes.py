@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .brains import brain_means, halves
+from .brains import brain_means, halved_share, halves
 from .crops import Crop, random_crop, sample_image, sample_labels
 from .draw import Draw, Shape
 from .render import augment_intensity, render, render_scan
@@ -22,7 +22,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
-_SMALL_SCANS, _HALVES, _RIMS = 0.4, 0.65, 0.4
+_SMALL_SCANS, _RIMS = 0.4, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -
         inside = labels == focus
         image = torch.where(inside & ~_core(inside, 3), image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
     image = render_scan(draw, image, crop.voxel_mm)
-    if draw.chance(_HALVES):
+    if draw.chance(halved_share(structure.label)):
         labels = halves(draw, labels, focus, count)
     masks = choose_targets(draw, labels, focus, wanted, background=int(names[0] == 0))
     return Scene(image, torch.stack(masks), "brains") if masks else None
@@ -138,12 +138,17 @@ def _scanned_around(draw: Draw, volume: LabelledVolume, structure: Structure) ->
 
 
 def walls(draw: Draw, labels: Tensor, count: int) -> tuple[Tensor, int]:
-    """Half of the structures with a wall of another contrast, one or two voxels thick: cortical bone, heart, bowel."""
+    """Half of the structures with a wall of another contrast, one or two voxels thick: cortical bone, heart, bowel.
+
+    Every other time all walls look alike, so that they fuse where two of them touch, as the bones of a joint do.
+    """
     width = draw.choice([3, 3, 5])
     values = labels[None, None].float()
     ends = (F.max_pool3d(sign * values, width, 1, width // 2)[0, 0] != sign * values[0, 0] for sign in (1, -1))
-    walled = draw.rand(count) < 0.5
-    return torch.where((next(ends) | next(ends)) & walled[labels], labels + count, labels), 2 * count
+    wall = (next(ends) | next(ends)) & (draw.rand(count) < 0.5)[labels]
+    if draw.chance(0.5):
+        return torch.where(wall, count, labels), count + 1
+    return torch.where(wall, labels + count, labels), 2 * count
 
 
 def _alter(draw: Draw, labels: Tensor, focus: int, count: int) -> tuple[Tensor, int]:
