@@ -81,7 +81,7 @@ def restrict(proposal: Proposal, focus: Focus, stride: int, *, careful: bool) ->
             taking all of every answer .75, and work already done is safe.
     """
     frame = proposal.frame
-    voxels = (frame.from_canonical(focus.anchors) + 0.5) / stride - 0.5
+    voxels = frame.coarsened(stride).from_canonical(focus.anchors)
     inside = np.clip(np.round(voxels).astype(int), 0, np.asarray(proposal.previous.shape) - 1)
     agreed = (proposal.previous.numpy()[tuple(inside.T)] > 0) == focus.positive
     if agreed.all() and bool((proposal.previous > 0).any()):
@@ -104,8 +104,7 @@ def near_focus(flags: Tensor, frame: CropFrame, focus: Focus, stride: int) -> Te
     """The connected components of `flags` that come within two voxels of the focus' anchors."""
     labels = components(flags)
     keep = set()
-    for anchor in frame.from_canonical(focus.anchors):
-        voxel = np.round((anchor + 0.5) / stride - 0.5).astype(int)
+    for voxel in np.round(frame.coarsened(stride).from_canonical(focus.anchors)).astype(int):
         region = tuple(slice(max(0, v - 2), max(0, v + 3)) for v in voxel)
         keep.update(np.unique(labels[region]).tolist())
     keep.discard(0)

@@ -176,7 +176,7 @@ class Proposer:
         if bool(inside.all()):
             return False
         place = self._engine.axes.from_ijk(points[-1].point_ijk)
-        voxel = np.round((frame.from_canonical(place) + 0.5) / self._engine.traits.mask_stride - 0.5).astype(int)
+        voxel = np.round(frame.coarsened(self._engine.traits.mask_stride).from_canonical(place)).astype(int)
         depth = -signed_distance(inside.numpy())
         clicked = depth[tuple(np.clip(voxel, 0, np.asarray(inside.shape) - 1))]
         return bool(clicked >= max(1.0, MOSTLY_WRONG * depth.max()))

@@ -14,7 +14,7 @@ __all__ = ["Dialogue", "corrective_clicks", "first_prompts"]
 
 _SCRIBBLE = 5
 _SLOPPY = 0.12
-_ANYWHERE = 0.35
+_ANYWHERE = 0.5
 
 
 @dataclass
@@ -135,7 +135,7 @@ def _unravel(index: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _start_clicks(draw: Draw, targets: Tensor) -> Tensor:
-    """(N, 3): most about where the target is thickest, as people click; some anywhere inside, a few beside it."""
+    """(N, 3): half anywhere inside, half about where the target is thickest, as people click; a few beside it."""
     anywhere = (draw.rand(*targets.shape) * targets).flatten(1).argmax(1)
     inside = _unravel(anywhere, targets.shape[1:]).float()
     pick = draw.rand(len(targets), 1) < _ANYWHERE

@@ -242,7 +242,7 @@ def test_first_prompts_lie_on_or_near_their_target_and_come_in_all_kinds():
     inside = targets[torch.arange(200), *dialogue.points[:, 0].round().long().T][clicked]
     assert float(inside.float().mean()) > 0.85
     middle = torch.tensor([8.0, 7.5, 8.5])
-    assert float(((dialogue.points[:, 0] - middle)[clicked].abs().amax(1) <= 1.5).float().mean()) > 0.4  # of 8 x 5 x 11
+    assert float(((dialogue.points[:, 0] - middle)[clicked].abs().amax(1) <= 1.5).float().mean()) > 0.3  # of 8 x 5 x 11
     assert bool(dialogue.plain_click.any())
     assert not bool((dialogue.plain_click & (boxed | masked)).any())
 
