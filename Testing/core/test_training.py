@@ -19,6 +19,7 @@ import torch
 from FastSAM3DCore.errors import ImageError
 from FastSAM3DCore.modeling.hires import load_hires
 from FastSAM3DCore.training.config import ConfigError, DistillPlan, SizePlan, TrainConfig
+from FastSAM3DCore.training.data.crops import random_crop
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
@@ -152,6 +153,29 @@ def test_scenes_are_repeatable_and_their_targets_usable(data_folder, kind):
             assert bool((share <= 0.6).all())
             kinds.add(one.kind)
         assert kind in kinds
+
+
+@pytest.mark.parametrize("stored", ["RAS", "LPS", "SLA", "PIR"])
+def test_a_scan_is_read_upright_however_it_is_stored(tmp_path, stored):
+    wanted = np.random.default_rng(0).integers(0, 3, (9, 7, 5)).astype(np.int16)  # right, anterior, superior
+    image = sitk.GetImageFromArray(wanted.transpose(2, 1, 0))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    sitk.WriteImage(sitk.DICOMOrient(image, stored), str(tmp_path / "label.nii.gz"))
+    volume = load_volume("case", tmp_path / "label.nii.gz")
+    assert np.array_equal(volume.labels.numpy(), wanted)
+    assert volume.spacing.tolist() == pytest.approx([1, 2, 3])
+
+
+def test_about_half_of_the_crops_are_upright_or_their_mirror_image():
+    lower, upper, size = torch.tensor([4.0, 4, 4]), torch.tensor([12.0, 10, 14]), torch.tensor([20.0, 20, 20])
+    upright = 0
+    for n in range(200):
+        crop = random_crop(Draw(0, n), lower, upper, torch.ones(3), size, (8, 8, 8), 4.0)
+        move = torch.stack([crop.index[:, 1, 0, 0], crop.index[:, 0, 1, 0], crop.index[:, 0, 0, 1]])
+        move = move - crop.index[:, 0, 0, 0]  # rows: one voxel on along each axis of the crop
+        upright += bool((move - move.diag().diag()).abs().max() < 1e-4) and bool((move.diag()[1:] > 0).all())
+    assert 75 < upright < 135
 
 
 def test_walls_lie_at_the_rim_of_half_of_the_structures():

@@ -62,6 +62,17 @@ def test_a_structure_is_cut_across_its_long_axis():
         assert gap > 6  # of 18 voxels; 9 for a cut exactly across
 
 
+def test_a_cut_across_a_given_axis_is_a_plane_of_it():
+    labels = torch.from_numpy(head()).long()
+    along = torch.arange(labels.shape[2], dtype=torch.float32).expand(labels.shape)
+    for n in range(5):
+        cut = halves(Draw(2, n), labels, HIPPOCAMPUS, 99, along)
+        one, two = (cut == 99).nonzero()[:, 2], (cut == HIPPOCAMPUS).nonzero()[:, 2]
+        assert len(one) > 0
+        assert len(two) > 0
+        assert one.min() > two.max() or two.min() > one.max()
+
+
 def test_nothing_is_cut_where_there_is_nothing():
     labels = torch.zeros(8, 8, 8, dtype=torch.long)
     assert torch.equal(halves(Draw(0, 0), labels, HIPPOCAMPUS, 99), labels)

@@ -115,22 +115,27 @@ def halved_share(label: int) -> float:
     return 0.65 if _ORDER[label - 1] == "hippocampus" else 0.15
 
 
-def halves(draw: Draw, labels: Tensor, label: int, other: int) -> Tensor:
-    """Cut a structure about across its long axis, as head and body of the hippocampus are told apart.
+def halves(draw: Draw, labels: Tensor, label: int, other: int, along: Tensor | None = None) -> Tensor:
+    """Cut a structure about in the middle, as head and body of the hippocampus are told apart.
 
     Args:
         draw: random numbers.
         labels: (D, H, W) int64.
         label: of the structure.
         other: label that one end gets.
+        along: (D, H, W) positions of the voxels on the axis across which to cut; None: about the structure's long axis.
     """
     inside = labels == label
     places = inside.nonzero().float()
     if len(places) < 4:
         return labels
-    places = places - places.mean(0)
-    axis = torch.linalg.eigh(places.T @ places).eigenvectors[:, -1] * draw.choice([-1.0, 1.0])
-    along = places @ (axis + 0.2 * draw.normal(3))  # protocols cut along a plane of the scan, not of the structure
+    if along is None:
+        places = places - places.mean(0)
+        axis = torch.linalg.eigh(places.T @ places).eigenvectors[:, -1]
+        at = places @ (axis + 0.2 * draw.normal(3))
+    else:
+        at = along[inside]
+    at = at * draw.choice([-1.0, 1.0])
     cut = labels.clone()
-    cut[inside] = torch.where(along > torch.quantile(along, draw.uniform(0.35, 0.65)), other, label)
+    cut[inside] = torch.where(at > torch.quantile(at, draw.uniform(0.35, 0.65)), other, label)
     return cut

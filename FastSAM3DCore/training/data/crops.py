@@ -12,7 +12,7 @@ from .draw import Draw, Shape
 
 __all__ = ["Crop", "random_crop", "sample_image", "sample_labels"]
 
-_PLAIN, _FLIPS = 0.5, 0.5
+_UPRIGHT, _TURNED, _FLIPS = 0.45, 0.3, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Crop:
 def random_crop(
     draw: Draw, lower: Tensor, upper: Tensor, spacing: Tensor, size: Tensor, shape: Shape, minimum: float
 ) -> Crop:
-    """A crop around an object: extent times a random factor, random place, rotation, flips and aspect.
+    """A crop around an object: extent times a random factor, random place, orientation and aspect.
 
     Args:
         draw: random numbers.
@@ -56,9 +56,7 @@ def random_crop(
     if draw.chance(0.25):
         voxel[draw.integer(0, 2)] *= draw.log_uniform(0.5, 2.0)
     axes = [(torch.arange(n) - (n - 1) / 2) * voxel[a] for a, n in enumerate(shape)]
-    turn = draw.host_rotation() if draw.chance(1 - _PLAIN) else torch.eye(3)[torch.tensor(_permutation(draw))]
-    if draw.chance(_FLIPS):
-        turn = turn * torch.tensor([draw.choice([-1.0, 1.0]) for _ in range(3)])[:, None]
+    turn = _orientation(draw)
     place = torch.stack(torch.meshgrid(*(a.to(draw.device) for a in axes), indexing="ij"))
     # rows of `turn` are the crop axes in volume axes (mm), then to voxels of the volume
     matrix = turn.T / spacing[:, None]
@@ -73,10 +71,17 @@ def random_crop(
     return Crop(index, (float(step[0]), float(step[1]), float(step[2])), inside, (depth, height, width))
 
 
-def _permutation(draw: Draw) -> list[int]:
+def _orientation(draw: Draw) -> Tensor:
+    """(3, 3), rows are the crop's axes in the volume's: as sessions see it or mirrored, on end, or askew."""
+    kind = draw.uniform(0, 1)
+    if kind < _UPRIGHT:  # a session's crop has the volume's axes: what is left is known from what is right
+        return torch.diag(torch.tensor([draw.choice([-1.0, 1.0]), 1.0, 1.0]))
     order = [0, 1, 2]
     draw.python.shuffle(order)
-    return order
+    turn = draw.host_rotation() if kind < _UPRIGHT + _TURNED else torch.eye(3)[torch.tensor(order)]
+    if draw.chance(_FLIPS):
+        turn = turn * torch.tensor([draw.choice([-1.0, 1.0]) for _ in range(3)])[:, None]
+    return turn
 
 
 def sample_labels(volume: Tensor, crop: Crop) -> Tensor:

@@ -22,7 +22,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
-_SMALL_SCANS, _RIMS = 0.4, 0.4
+_SMALL_SCANS, _RIMS, _CORONAL = 0.4, 0.4, 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -
         image = torch.where(inside & ~_core(inside, 3), image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
     image = render_scan(draw, image, crop.voxel_mm)
     if draw.chance(halved_share(structure.label)):
-        labels = halves(draw, labels, focus, count)
+        coronal = crop.index[1] if draw.chance(_CORONAL) else None  # protocols cut along a plane of the scan
+        labels = halves(draw, labels, focus, count, coronal)
     masks = choose_targets(draw, labels, focus, wanted, background=int(names[0] == 0))
     return Scene(image, torch.stack(masks), "brains") if masks else None
 

@@ -64,7 +64,7 @@ def find_structures(labels: np.ndarray) -> list[Structure]:
 
 
 def read_array(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Voxels indexed [k, j, i] and their spacing in that order.
+    """Voxels with axes to the right, anterior and superior, as sessions cut their crops, and their spacing.
 
     Raises:
         ImageError: if the file cannot be read or is not three-dimensional.
@@ -73,15 +73,14 @@ def read_array(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
 
     try:
         image = sitk.ReadImage(str(path))
+        if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+            image = image[:, :, :, 0]
     except RuntimeError as error:
         raise ImageError(f"cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
-    array = sitk.GetArrayFromImage(image)
-    if array.ndim == 4 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim != 3:
-        raise ImageError(f"{path} has {array.ndim} dimensions; training needs 3D volumes")
-    i, j, k = image.GetSpacing()[:3]
-    return array, (k, j, i)
+    if image.GetDimension() != 3:
+        raise ImageError(f"{path} has {image.GetDimension()} dimensions; training needs 3D volumes")
+    upright = sitk.DICOMOrient(image, "RAS")
+    return np.ascontiguousarray(sitk.GetArrayFromImage(upright).transpose(2, 1, 0)), upright.GetSpacing()
 
 
 def load_volume(
