@@ -103,10 +103,7 @@ def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor) -> tuple[Tenso
     width = draw.choice([1, 3, 5])
     score = half
     if width > 1:
-        for axis in range(3):
-            kernel, pad = [1, 1, 1], [0, 0, 0]
-            kernel[axis], pad[axis] = width, width // 2
-            score = F.avg_pool3d(score, kernel, 1, pad)
+        score = _box_mean(score, width)
     noise = draw.rand(*score.shape) * draw.choice([0.05, 0.25])
     score = (score + noise)[:, 0] * (half[:, 0] > 0)
     cell = _unravel(score.flatten(1).argmax(1), score.shape[1:]) * 2
@@ -115,6 +112,15 @@ def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor) -> tuple[Tenso
     labels = targets[rows, point[:, 0], point[:, 1], point[:, 2]].long()
     nothing = ~error.flatten(1).any(1)
     return point.float(), torch.where(nothing, -1, labels)
+
+
+def _box_mean(maps: Tensor, width: int) -> Tensor:
+    """Means of (N, 1, D, H, W) over cubes of an odd width, one axis after the other."""
+    for axis in range(3):
+        kernel, pad = [1, 1, 1], [0, 0, 0]
+        kernel[axis], pad[axis] = width, width // 2
+        maps = F.avg_pool3d(maps, kernel, 1, pad)
+    return maps
 
 
 def _voxel_of(draw: Draw, cell: Tensor, masks: Tensor) -> Tensor:
@@ -156,12 +162,7 @@ def _thickest(draw: Draw, targets: Tensor) -> Tensor:
     for width in (3, 5, 9, 15):
         if width > min(half.shape[2:]):
             break
-        box = half
-        for axis in range(3):
-            kernel, pad = [1, 1, 1], [0, 0, 0]
-            kernel[axis], pad[axis] = width, width // 2
-            box = F.avg_pool3d(box, kernel, 1, pad)
-        score = score + box
+        score = score + _box_mean(half, width)
     score = torch.where(half > 0.5, score, half)  # where nothing is half full, the fullest
     return _voxel_of(draw, 2 * _unravel(score.flatten(1).argmax(1), score.shape[2:]), targets).float()
 

@@ -167,6 +167,13 @@ def test_a_scan_is_read_upright_however_it_is_stored(tmp_path, stored):
     assert volume.spacing.tolist() == pytest.approx([1, 2, 3])
 
 
+def test_a_colour_image_is_refused_with_what_is_needed(tmp_path):
+    image = sitk.GetImageFromArray(np.zeros((4, 4, 4, 3), np.uint8), isVector=True)
+    sitk.WriteImage(image, str(tmp_path / "label.nii.gz"))
+    with pytest.raises(ImageError, match="not one 3D volume of grey values or labels"):
+        load_volume("case", tmp_path / "label.nii.gz")
+
+
 def test_about_half_of_the_crops_are_upright_or_their_mirror_image():
     lower, upper, size = torch.tensor([4.0, 4, 4]), torch.tensor([12.0, 10, 14]), torch.tensor([20.0, 20, 20])
     upright = 0

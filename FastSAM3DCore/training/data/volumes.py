@@ -67,7 +67,7 @@ def read_array(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     """Voxels with axes to the right, anterior and superior, as sessions cut their crops, and their spacing.
 
     Raises:
-        ImageError: if the file cannot be read or is not three-dimensional.
+        ImageError: if the file cannot be read or is not a scalar 3D volume.
     """
     import SimpleITK as sitk
 
@@ -77,8 +77,8 @@ def read_array(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
             image = image[:, :, :, 0]
     except RuntimeError as error:
         raise ImageError(f"cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
-    if image.GetDimension() != 3:
-        raise ImageError(f"{path} has {image.GetDimension()} dimensions; training needs 3D volumes")
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() > 1:
+        raise ImageError(f"{path} is not one 3D volume of grey values or labels; training needs such, a file each")
     upright = sitk.DICOMOrient(image, "RAS")
     return np.ascontiguousarray(sitk.GetArrayFromImage(upright).transpose(2, 1, 0)), upright.GetSpacing()
 
