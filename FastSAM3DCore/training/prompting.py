@@ -101,9 +101,7 @@ def corrective_clicks(draw: Draw, error: Tensor, targets: Tensor) -> tuple[Tenso
     """
     half = F.avg_pool3d(error[:, None].float(), 2)
     width = draw.choice([1, 3, 5])
-    score = half
-    if width > 1:
-        score = _box_mean(score, width)
+    score = _box_mean(half, width)
     noise = draw.rand(*score.shape) * draw.choice([0.05, 0.25])
     score = (score + noise)[:, 0] * (half[:, 0] > 0)
     cell = _unravel(score.flatten(1).argmax(1), score.shape[1:]) * 2

@@ -76,9 +76,7 @@ def _orientation(draw: Draw) -> Tensor:
     kind = draw.uniform(0, 1)
     if kind < _UPRIGHT:  # a session's crop has the volume's axes: what is left is known from what is right
         return torch.diag(torch.tensor([draw.choice([-1.0, 1.0]), 1.0, 1.0]))
-    order = [0, 1, 2]
-    draw.python.shuffle(order)
-    turn = draw.host_rotation() if kind < _UPRIGHT + _TURNED else torch.eye(3)[torch.tensor(order)]
+    turn = draw.host_rotation() if kind < _UPRIGHT + _TURNED else torch.eye(3)[draw.python.sample(range(3), 3)]
     if draw.chance(_FLIPS):
         turn = turn * torch.tensor([draw.choice([-1.0, 1.0]) for _ in range(3)])[:, None]
     return turn

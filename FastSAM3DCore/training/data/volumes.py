@@ -31,7 +31,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class LabelledVolume:
-    """A scan with labels, or a label map without a scan.
+    """A scan with labels, or a label map without a scan; axes run to the right, anterior and superior.
 
     Attributes:
         name: of the case.
