@@ -60,7 +60,7 @@ def test_the_look_with_the_edge_of_the_image_wins_over_one_as_sure_without(engin
 def test_what_two_looks_find_wins_over_what_a_surer_one_finds_alone(engine):
     engine.set_volume(scan_of_a_ball(38))  # without edges where the looks end
     alone, shared = ball(6), ball(9)
-    looks = [answer(engine, 40, alone, 6.0), answer(engine, 48, shared, 3.2), answer(engine, 64, shared, 3.2)]
+    looks = [answer(engine, 40, alone, 6.0), answer(engine, 48, shared, 2.4), answer(engine, 64, shared, 2.4)]
     assert most_convincing(engine, looks, FOCUS) in looks[1:]
     assert most_convincing(engine, looks[:2], FOCUS) is looks[0]
 
@@ -68,3 +68,15 @@ def test_what_two_looks_find_wins_over_what_a_surer_one_finds_alone(engine):
 def test_a_speck_in_a_wide_look_loses_to_the_same_in_a_tight_one(engine):
     looks = [answer(engine, 80, ball(4)), answer(engine, 32, ball(4))]
     assert most_convincing(engine, looks, FOCUS) is looks[1]
+
+
+def test_a_look_that_is_unsure_how_far_its_mask_goes_loses_to_one_that_knows(engine):
+    engine.set_volume(scan_of_a_ball(38))  # without edges where the looks end
+    sure, unsure = answer(engine, 56, ball(12)), answer(engine, 48, ball(12))
+    around = torch.as_tensor(
+        sample_crop(
+            ball(15).astype(np.float32), engine.axes, unsure.frame.coarsened(engine.traits.mask_stride), "nearest"
+        )
+    )
+    unsure.logits[(around > 0.5) & (unsure.logits < 0)] = -0.1
+    assert most_convincing(engine, [unsure, sure], FOCUS) is sure
