@@ -47,7 +47,7 @@ CLOSER = 0.8
 # first click instead, it wipes an almost right grey matter for its one deep hole.
 MOSTLY_WRONG = 0.6
 LAST_CHOICE = 3
-# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`): an almost right white matter
+# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`): almost right white matter
 # with a deep hole leads by .20, masks that were far too large (10 of 49 first answers) by .09 at most.
 DOUBT = 0.13
 ZOOM_OUT = 1.6

@@ -236,17 +236,17 @@ def test_the_bundled_weights_are_small_documented_and_of_the_student():
 
 
 def test_the_bundled_weights_segment_a_ball_from_clicks_and_from_its_box():
-    """A ball of 9 voxels radius in noise of a sixth of its contrast (measured .87 from the click, .89 from the box)."""
+    """A ball of 9 voxels radius in noise of a quarter of its contrast (measured .84 by a click, .90 by its box)."""
     axis = torch.arange(32) - 15.5
     target = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) < 81
-    image = target.float() + 0.16 * torch.randn(32, 32, 32, generator=torch.Generator().manual_seed(0))
+    image = target.float() + 0.25 * torch.randn(32, 32, 32, generator=torch.Generator().manual_seed(0))
     model = load_hires(BUNDLED)
     with torch.inference_mode():
         embedding = model.encode(image[None, None])
         clicked, quality = model.decode(embedding, *one_click(15, 16, 15), None)
         none = torch.zeros(1, 0, 3), torch.zeros(1, 0, dtype=torch.int64)
         boxed, _ = model.decode(embedding, *none, None, boxes=torch.tensor([[[7.0, 7, 7], [25.0, 25, 25]]]))
-    for logits, least in ((clicked, 0.75), (boxed, 0.8)):
+    for logits, least in ((clicked, 0.8), (boxed, 0.85)):
         found = logits[0, 0] > 0
         assert 2 * int((found & target).sum()) / int(found.sum() + target.sum()) > least
     assert float(quality[0, 0]) > 0.3
