@@ -138,6 +138,30 @@ def test_a_correction_goes_little_further_than_its_click_is_deep():
     assert k.min() >= 15 - 3 - 3
 
 
+class ContraryModel(ToyModel):
+    """Takes the newest click's side nearby, and the other side everywhere else."""
+
+    def decode(self, embedding, point_coords, point_labels, mask_logits, multimask=False, *, boxes=None):
+        logits, quality = super().decode(embedding, point_coords, point_labels, mask_logits, multimask, boxes=boxes)
+        grids = torch.stack(torch.meshgrid(*[torch.arange(n) for n in logits.shape[-3:]], indexing="ij"), -1)
+        near = (grids - point_coords[0, -1]).norm(dim=-1) < 5
+        sign = 1 if point_labels[0, -1] else -1
+        return torch.where(near, 8.0 * sign, -8.0 * sign).expand_as(logits), quality
+
+
+@pytest.mark.parametrize(("place", "positive"), [((48, 40, 40), False), ((56, 40, 40), True)])
+def test_a_correction_never_goes_the_other_way(place, positive):
+    volume, ball = ball_scan(np.eye(4), shape_ijk=(80, 80, 80), centre_ijk=(40, 40, 40), radius_mm=12)
+    session = LocalSession(Engine(ContraryModel(64), torch.device("cpu")))
+    session.set_image(volume)
+    session.set_mask(ball)
+    session.add_point(place, positive)
+    more, less = session.mask() > ball, session.mask() < ball
+    asked, contrary = (more, less) if positive else (less, more)
+    assert asked.any()
+    assert not contrary.any()
+
+
 def test_prefetching_a_point_leaves_no_encoding_to_the_click():
     volume, _ = ball_scan(shape_ijk=(160, 160, 100), centre_ijk=(80, 80, 50), radius_mm=30)
     session = session_on(volume, crop_size=32)
