@@ -47,9 +47,9 @@ CLOSER = 0.8
 # first click instead, it wipes an almost right grey matter for its one deep hole.
 MOSTLY_WRONG = 0.6
 LAST_CHOICE = 3
-# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`): almost right white matter
-# with a deep hole leads by .20, masks that were far too large (10 of 49 first answers) by .09 at most.
-DOUBT = 0.13
+# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`): almost right grey and white
+# matter with a deep hole lead by .11 to .20, masks that were far too large (10 of 49 first answers) by .09 at most.
+DOUBT = 0.1
 ZOOM_OUT = 1.6
 MAX_ZOOMS = 3
 # When the mask, with this much room around it, fills less than ZOOM_IN of the crop, the next prompt is looked at in a
