@@ -91,10 +91,10 @@ def restrict(proposal: Proposal, focus: Focus, stride: int, *, careful: bool) ->
         if not focus.positive:
             core = _ball(proposal.logits.shape, voxels, CORE_SHARE * depth) > 0.5
             proposal.logits[core] = proposal.logits[core].clamp(max=-SURE_LOGIT)
-        asked = (proposal.logits > 0) == focus.positive
-        change = near_focus(proposal.changes & asked & (reach > 0), frame, focus, stride)
+        changes, asked = proposal.changes, (proposal.logits > 0) == focus.positive
+        change = near_focus(changes & asked & (reach > 0), frame, focus, stride)
         # The change's blurred rim comes along, but for what changes sides the other way.
-        proposal.accept *= dilate(change) * reach * (asked | ~proposal.changes)
+        proposal.accept *= dilate(change) * reach * (asked | ~changes)
     else:
         stray = (proposal.logits > 0) & (proposal.previous <= 0)
         stray &= ~near_focus((proposal.logits > 0) | (proposal.previous > 0), frame, focus, stride)
