@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..geodesics import geodesic_distances, path_costs, seed_cubes
 
-__all__ = ["nearness"]
+__all__ = ["WEIGHT", "nearness"]
 
 # The network has learned from clicks anywhere inside, people click near the middle. What is added to its logits at a
 # click; it falls to zero at REACH times the distance that as many voxels as the mask has are within, and goes on
@@ -28,7 +28,9 @@ LIKE_A_BALL = 0.6
 HALF = 2  # distances are measured at half resolution, as the network's own
 
 
-def nearness(image: Tensor, points: NDArray[np.float64], logits: Tensor, count: int) -> Tensor:
+def nearness(
+    image: Tensor, points: NDArray[np.float64], logits: Tensor, count: int, weight: float = WEIGHT
+) -> Tensor:
     """What the distance to the clicks adds to a network's answer.
 
     Distances are geodesic: long across an edge, short inside a structure, even a crooked one.
@@ -38,6 +40,7 @@ def nearness(image: Tensor, points: NDArray[np.float64], logits: Tensor, count: 
         points: (P, 3) places inside the structure, in crop voxels.
         logits: (d, h, w) the answer.
         count: prompts given so far, at least one.
+        weight: added at a first click.
 
     Returns:
         (d, h, w) to be added; zeros without points, without a mask, and from prompt LAST + 1 on.
@@ -53,7 +56,7 @@ def nearness(image: Tensor, points: NDArray[np.float64], logits: Tensor, count: 
     radius = distance.flatten().kthvalue(size).values.clamp(min=1.0)
     ball = distance <= radius
     alike = float(2 * (ball & mask).sum() / (ball.sum() + size))
-    weight = WEIGHT / count**2 * min(1.0, max(0.0, (alike - LEAST_LIKE_A_BALL) / (LIKE_A_BALL - LEAST_LIKE_A_BALL)))
+    weight = weight / count**2 * min(1.0, max(0.0, (alike - LEAST_LIKE_A_BALL) / (LIKE_A_BALL - LEAST_LIKE_A_BALL)))
     if weight == 0:
         return nothing
     prior = weight * (1 - distance / (REACH * radius)).clamp(min=-1)

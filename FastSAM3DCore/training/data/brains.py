@@ -65,7 +65,7 @@ def deep_brain(volume: LabelledVolume) -> LabelledVolume:
         volume: labels 1 .. 36 in the order above.
 
     Returns:
-        A label map whose `structures` are those of `DEEP`, the hippocampi thrice.
+        A label map whose `structures` are those of `DEEP`, the hippocampi nine times.
 
     Raises:
         ImageError: the map has none of them.
@@ -91,7 +91,7 @@ def deep_brain(volume: LabelledVolume) -> LabelledVolume:
         best = torch.maximum(best, share)
     kept = {s.label for s in deep}
     found = [s for s in find_structures(fine.cpu().numpy().astype(np.int16)) if s.label in kept]
-    found += 2 * [s for s in found if _ORDER[s.label - 1] == "hippocampus"]  # what is outlined most, so met most
+    found += 8 * [s for s in found if _ORDER[s.label - 1] == "hippocampus"]  # what is outlined most, so met most
     return dataclasses.replace(volume, labels=fine, structures=found, spacing=volume.spacing / 2)
 
 

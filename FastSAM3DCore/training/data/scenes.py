@@ -22,7 +22,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
-_SMALL_SCANS, _RIMS, _CORONAL = 0.4, 0.4, 0.7
+_SMALL_SCANS, _RIMS, _CORONAL = 0.6, 0.3, 0.8
 
 
 @dataclass(frozen=True, slots=True)
