@@ -28,9 +28,7 @@ LIKE_A_BALL = 0.6
 HALF = 2  # distances are measured at half resolution, as the network's own
 
 
-def nearness(
-    image: Tensor, points: NDArray[np.float64], logits: Tensor, count: int, weight: float = WEIGHT
-) -> Tensor:
+def nearness(image: Tensor, points: NDArray[np.float64], logits: Tensor, count: int, weight: float = WEIGHT) -> Tensor:
     """What the distance to the clicks adds to a network's answer.
 
     Distances are geodesic: long across an edge, short inside a structure, even a crooked one.

@@ -7,6 +7,7 @@ import torch
 from FastSAM3DCore.engine import Engine
 from FastSAM3DCore.session import LocalSession
 from FastSAM3DCore.session.nearness import LAST, REACH, WEIGHT, nearness
+from FastSAM3DCore.session.proposals import SMALL_SCAN_NEARNESS
 from Testing.core.phantoms import ball_scan
 from Testing.core.toy_model import ToyModel
 
@@ -91,3 +92,25 @@ def test_a_hand_edit_says_more(edited: bool, monkeypatch: pytest.MonkeyPatch) ->
     session.add_point((40, 40, 40))
     session.add_point((72, 40, 40), positive=False)
     assert asked == ([] if edited else [1, 2])
+
+
+@pytest.mark.parametrize(("side", "weight"), [(50, SMALL_SCAN_NEARNESS), (80, WEIGHT)])
+def test_it_counts_for_more_where_no_other_look_tells_the_size(
+    side: int, weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "FastSAM3DCore.session.proposals.nearness", lambda *given: asked.append(given[4]) or torch.zeros(())
+    )
+    middle = (side // 2,) * 3
+    volume, _ = ball_scan(np.eye(4), shape_ijk=(side,) * 3, centre_ijk=middle, radius_mm=12)
+    session = LocalSession(Engine(ToyModel(64), torch.device("cpu")))
+    session.set_image(volume)
+    session.add_point(middle)
+    assert asked == [weight]
+
+
+def test_the_weight_scales_it() -> None:
+    torch.testing.assert_close(
+        nearness(EVEN, MIDDLE, ball(14), 1, 9.0), 9 / WEIGHT * nearness(EVEN, MIDDLE, ball(14), 1)
+    )

@@ -34,7 +34,7 @@ def session_on(model: ToyModel, side: int) -> LocalSession:
 
 
 def test_what_both_crops_say_is_averaged_where_the_closer_one_reaches(monkeypatch):
-    monkeypatch.setattr("FastSAM3DCore.session.proposals.nearness", lambda _image, _inside, logits, _count: 0 * logits)
+    monkeypatch.setattr("FastSAM3DCore.session.proposals.nearness", lambda _image, _inside, logits, *_more: 0 * logits)
     session = session_on(TurnsModel(-2.0, 6.0), SIDE_MM)
     session.add_point((28, 28, 28))
     found = np.argwhere(session.mask())
