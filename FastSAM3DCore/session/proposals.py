@@ -150,12 +150,18 @@ class Proposer:
         return Proposal(frame, previous, previous, torch.ones_like(previous), 0.0)
 
     def _whole(self, prompts: Sequence[Prompt], proposal: Proposal, focus: Focus, *, afresh: bool = False) -> Proposal:
-        """The proposal, or that of a wider crop if its own cuts the change off."""
+        """The proposal, or if its crop cuts the change off, that of a wider one, averaged with it where both look.
+
+        The closer look knows the edges, the wider one what goes on beyond: taken alone, it let a click in one lateral
+        ventricle run through the septum into the other.
+        """
         for _ in range(MAX_ZOOMS):
-            wider = self._wider_frame(proposal, focus)
-            if wider is None or wider == proposal.frame:
+            frame = self._wider_frame(proposal, focus)
+            if frame is None or frame == proposal.frame:
                 break
-            proposal = self.answer(prompts, wider, afresh=afresh)
+            wider = self.answer(prompts, frame, afresh=afresh)
+            wider.logits = self._averaged(frame, wider.logits, proposal.frame, proposal.logits)
+            proposal = wider
         return proposal
 
     def frames(self, focus: Focus, current: CropFrame | None, fresh: bool) -> list[CropFrame]:
