@@ -1,11 +1,13 @@
-"""A small scan is looked at in two crops at every prompt, whose answers are averaged."""
+"""A small scan is looked at in two crops at every prompt, whose answers are averaged; so are a close and a wider look."""
 
 import numpy as np
 import pytest
 import torch
 
 from FastSAM3DCore.engine import Engine
+from FastSAM3DCore.prompts import PointPrompt
 from FastSAM3DCore.session import LocalSession
+from FastSAM3DCore.session.acceptance import Focus, Proposal
 from FastSAM3DCore.session.proposals import CLOSER, SMALL_SCAN_SHARE
 from Testing.core.phantoms import ball_scan
 from Testing.core.toy_model import ToyModel
@@ -65,3 +67,18 @@ def test_prefetching_covers_both_crops_of_a_small_scan():
     assert encoded == 2
     session.add_point((28, 28, 28))
     assert session.engine.model.encoded == encoded
+
+
+def test_a_wider_look_keeps_what_the_closer_one_that_called_for_it_saw():
+    session = session_on(TurnsModel(-2.0), 160)
+    proposer, middle = session._proposer, np.full(3, 79.5)
+    frame = proposer._frame(middle, 40.0)
+    inside = torch.full(frame.coarsened(session.engine.traits.mask_stride).size, 6.0)
+    closer = Proposal(frame, inside, proposer._nothing(frame), torch.ones_like(inside), 0.0)
+    whole = proposer._whole([PointPrompt(1, (80, 80, 80))], closer, Focus(middle, None, middle[None], True))
+    grid = whole.frame.coarsened(session.engine.traits.mask_stride)
+    away = np.abs(np.stack(np.meshgrid(*map(grid.positions, range(3)), indexing="ij")) - 79.5).max(0)
+    found = whole.logits.numpy() > 0
+    assert whole.frame.voxel_mm > frame.voxel_mm
+    assert found[away < 14].all()
+    assert not found[away > 21].any()
