@@ -1,4 +1,4 @@
-"""A small scan is looked at in two crops at every prompt, whose answers are averaged; so are a close and a wider look."""
+"""A small scan is looked at in two crops, whose answers are averaged; so are a close look and a wider one."""
 
 import numpy as np
 import pytest
