@@ -167,7 +167,7 @@ class TrainConfig:
             raise ConfigError("steps and warmup must be at least 1 and decay in (0, 1]")
         if self.pool < 1:
             raise ConfigError("pool must be at least 1")
-        unknown = set(self.mix) - {"shapes", "anatomy", "brains", "scans", "supervoxels"}
+        unknown = set(self.mix) - {"shapes", "anatomy", "brains", "lesions", "scans", "supervoxels"}
         if unknown:
             raise ConfigError(f"unknown kinds of scenes {sorted(unknown)} in mix")
 

@@ -136,7 +136,7 @@ def data_folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("kind", ["shapes", "anatomy", "brains", "scans", "supervoxels"])
+@pytest.mark.parametrize("kind", ["shapes", "anatomy", "brains", "lesions", "scans", "supervoxels"])
 def test_scenes_are_repeatable_and_their_targets_usable(data_folder, kind):
     sources = Sources.load(data_folder, data_folder / "splits.json")
     for shape in ((16, 16, 16), (24, 16, 32)):

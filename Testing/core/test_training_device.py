@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
 TRAINING = ROOT / "FastSAM3DCore" / "training"
 CARD_GIGABYTES = 80  # of the smallest card that the configs for GPUs are meant for
-KINDS = ["shapes", "anatomy", "brains", "scans", "supervoxels"]
+KINDS = ["shapes", "anatomy", "brains", "lesions", "scans", "supervoxels"]
 SHAPES = [(16, 16, 16), (32, 16, 24)]
 
 

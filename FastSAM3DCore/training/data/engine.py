@@ -13,6 +13,7 @@ from ...splits import read_splits
 from ..config import TrainConfig
 from .brains import deep_brain
 from .draw import Draw, Shape
+from .lesions import lesion_scene
 from .scenes import Scene, anatomy_scene, brain_scene, scan_scene, shapes_scene
 from .supervoxels import with_supervoxels
 from .volumes import LabelledVolume, load_volume
@@ -84,7 +85,7 @@ class DataEngine:
 
     Args:
         sources: label maps and scans.
-        mix: weight of each kind ("shapes", "anatomy", "brains", "scans", "supervoxels"); without data it is left out.
+        mix: weight of each kind (those of `Scene.kind`); without data it is left out.
         seed: of the stream.
         device: where scenes are made.
         targets: masks kept per scene.
@@ -99,6 +100,7 @@ class DataEngine:
             "scans": bool(sources.scans),
             "supervoxels": bool(sources.supervoxels),
             "brains": bool(sources.brains),
+            "lesions": bool(sources.brains or sources.supervoxels),
         }
         self.mix = {kind: weight for kind, weight in mix.items() if available.get(kind) and weight > 0}
         if not self.mix:
@@ -111,7 +113,8 @@ class DataEngine:
         sources = Sources()
         if config.data:
             splits = Path(config.splits) if config.splits else None
-            sources = Sources.load(Path(config.data), splits, device, brains=config.mix.get("brains", 0) > 0)
+            brains = any(config.mix.get(kind, 0) > 0 for kind in ("brains", "lesions"))
+            sources = Sources.load(Path(config.data), splits, device, brains=brains)
         return cls(sources, config.mix, config.seed, device)
 
     def scene(self, index: int, shape: Shape) -> Scene:
@@ -134,6 +137,9 @@ class DataEngine:
             return anatomy_scene(draw, volume, shape, self.targets)
         if kind == "brains":
             return brain_scene(draw, draw.choice(sources.brains), shape, self.targets)
+        if kind == "lesions":
+            hosts = draw.choice([v for v in (sources.brains, sources.supervoxels) if v])
+            return lesion_scene(draw, draw.choice(hosts), shape, self.targets)
         if kind == "scans":
             volume = draw.python.choices(sources.scans, sources.scan_weights)[0]
             return scan_scene(draw, volume, shape, self.targets)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .brains import brain_means, halved_share, halves
+from .brains import brain_means, halved_share, halves, nested_share, nucleus, parted_across
 from .crops import Crop, random_crop, sample_image, sample_labels
 from .draw import Draw, Shape
 from .render import augment_intensity, render, render_scan
@@ -22,7 +22,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
-_SMALL_SCANS, _RIMS, _CORONAL = 0.6, 0.3, 0.8
+_SMALL_SCANS, _RIMS, _IN_PLANE = 0.6, 0.3, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Scene:
     Attributes:
         image: (D, H, W) float32 in any unit.
         targets: (K, D, H, W) bool, K >= 1.
-        kind: "shapes", "anatomy", "brains", "scans" or "supervoxels".
+        kind: "shapes", "anatomy", "brains", "lesions", "scans" or "supervoxels".
     """
 
     image: Tensor
@@ -85,14 +85,18 @@ def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -
         return None
     focus, count = names.index(structure.label), len(names)
     means = brain_means(draw, names)
+    if draw.chance(nested_share(structure.label)):
+        labels = torch.where(nucleus(draw, labels == focus, crop.voxel_mm), count, labels)
+        means = torch.cat([means, means[focus, None] + draw.normal(1) * draw.uniform(0.03, 0.2)])
+        focus, count = count, count + 1
     image = means[labels]
     if draw.chance(_RIMS):  # white matter that borders a nucleus belongs to it in some protocols, as the alveus does
         inside = labels == focus
         image = torch.where(inside & ~_core(inside, 3), image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
     image = render_scan(draw, image, crop.voxel_mm)
-    if draw.chance(halved_share(structure.label)):
-        coronal = crop.index[1] if draw.chance(_CORONAL) else None  # protocols cut along a plane of the scan
-        labels = halves(draw, labels, focus, count, coronal)
+    if focus < len(names) and draw.chance(halved_share(structure.label)):
+        across = crop.index[parted_across(structure.label)] if draw.chance(_IN_PLANE) else None
+        labels = halves(draw, labels, focus, count, across)
     masks = choose_targets(draw, labels, focus, wanted, background=int(names[0] == 0))
     return Scene(image, torch.stack(masks), "brains") if masks else None
 
