@@ -53,7 +53,7 @@ def lesion_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) 
     most = 24 if brain else 3
     others = draw.integer(0, most) if draw.chance(0.5) else 0
     depth = _depth(draw, crop, volume.spacing, _centres(draw, volume, places, centre, others, crop), radius)
-    softness = draw.log_uniform(0.15, 0.3) * max(1.0, radius) * draw.uniform(0.3, 1.5)
+    softness = max(1.0, radius) * draw.log_uniform(0.04, 0.45)
     within = torch.sigmoid(depth / softness)
     drawn = depth > softness * draw.uniform(-1.2, 1.2)
     if brain:
