@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .brains import brain_means, halved_share, halves, nested_share, nucleus, parted_across
-from .crops import Crop, random_crop, sample_image, sample_labels
+from .crops import Crop, bent, random_crop, sample_image, sample_labels
 from .draw import Draw, Shape
 from .render import augment_intensity, render, render_scan
 from .shapes import background_regions, random_shapes
@@ -23,6 +23,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
 _SMALL_SCANS, _RIMS, _IN_PLANE = 0.6, 0.3, 0.8
+_BENT, _RECOLOURED = 0.5, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
     crop = _crop(draw, volume, structure, shape)
     if volume.image is None or float(crop.inside.float().mean()) < 0.3:
         return None
+    if draw.chance(_BENT):
+        crop = bent(draw, crop, volume.spacing)
     labels = sample_labels(volume.labels, crop)
     image = sample_image(volume.image, crop)
     if bool(image.std() < 1e-4 * (1 + image.abs().mean())):
@@ -118,10 +121,19 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
         masks = visible(draw, image, masks)
     if not masks:
         return None
+    if volume.means is None and draw.chance(_RECOLOURED):
+        image = image + _other_phase(draw, labels) * image.std()
     if draw.chance(0.3):
         image = image.clamp(*_window(draw, image))
     image = augment_intensity(draw, image, strength=0.5)
     return Scene(image, torch.stack(masks), "scans" if volume.means is None else "supervoxels")
+
+
+def _other_phase(draw: Draw, labels: Tensor) -> Tensor:
+    """(D, H, W) what another phase of contrast, or another sequence, might add to each structure, in deviations."""
+    present, compact = torch.unique(labels, return_inverse=True)
+    change = (draw.normal(len(present)) * draw.uniform(0, 0.4))[compact]
+    return F.avg_pool3d(change[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
 
 
 def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, shape: Shape) -> Crop:
