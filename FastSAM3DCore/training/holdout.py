@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ..evaluate.clicks import next_click
 from ..modeling.hires import HiresModel
 from .data.crops import Crop, sample_image, sample_labels
 from .data.draw import Draw
@@ -55,23 +56,24 @@ def held_out_crops(scans: Path, cases: list[str], size: int, per_case: int, seed
 
 @torch.inference_mode()
 def clicked_dice(model: HiresModel, crop: HeldOutCrop, clicks: int, bfloat16: bool) -> list[float]:
-    """Dice after each click; each click is the deepest voxel of the largest error component."""
+    """Dice after each click, placed as `evaluate` places them."""
     device = next(model.parameters()).device
     target = crop.target[None].to(device)
     points, labels = torch.zeros(1, 0, 3, device=device), torch.zeros(1, 0, dtype=torch.int64, device=device)
     mask: Tensor | None = None
     scores: list[float] = []
-    error = crop.target
+    truth = crop.target.numpy()
+    found = np.zeros_like(truth)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
         embedding = model.encode(crop.image[None, None].to(device))
         for _ in range(clicks):
-            place = _deepest(error)
-            if place is not None:
-                points = torch.cat([points, place.to(device)[None, None].float()], 1)
-                sign = crop.target[tuple(place.tolist())].long().to(device)
-                labels = torch.cat([labels, sign[None, None]], 1)
+            click = next_click(found, truth, (1.0, 1.0, 1.0))
+            if click is not None:
+                place = torch.tensor([[click.point_ijk[::-1]]], dtype=torch.float32, device=device)
+                points = torch.cat([points, place], 1)
+                labels = torch.cat([labels, torch.tensor([[int(click.positive)]], device=device)], 1)
                 mask, _ = model.decode(embedding, points, labels, mask)
-                error = (mask[0, 0] > 0).cpu() != crop.target
+                found = (mask[0, 0] > 0).cpu().numpy()
             scores.append(float(dice_score(mask, target)) if mask is not None else 0.0)
     return scores
 
@@ -124,15 +126,3 @@ def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, size: int) -
     if int(target.sum()) < 80:
         return None
     return HeldOutCrop(volume.name, structure.label, sample_image(volume.image, crop), target)
-
-
-def _deepest(error: Tensor) -> Tensor | None:
-    """Voxel of the largest error component that is farthest from its border, None without errors."""
-    pieces, count = ndimage.label(error.numpy())
-    if count == 0:
-        return None
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    largest = np.pad(pieces == int(sizes.argmax()), 1)
-    depth = ndimage.distance_transform_edt(largest)
-    return torch.tensor([int(v) - 1 for v in np.unravel_index(int(np.argmax(depth)), depth.shape)])
