@@ -15,8 +15,6 @@ __all__ = ["Dialogue", "corrective_clicks", "first_prompts"]
 _SCRIBBLE = 5
 _SLOPPY = 0.12
 _ANYWHERE = 0.5
-_SCRIBBLED, _SEVERAL = 0.08, 0.1  # shares of first prompts that are a scribble, or several clicks at once
-_FORGOTTEN = 0.25
 
 
 @dataclass
@@ -41,17 +39,6 @@ class Dialogue:
         """Append one click per target: points (N, 3), labels (N,)."""
         self.points = torch.cat([self.points, points[:, None]], 1)
         self.labels = torch.cat([self.labels, labels[:, None]], 1)
-
-    def remember(self, draw: Draw, logits: Tensor) -> None:
-        """Take (N, 1, D, H, W) logits as the mask so far, but now and then forget them.
-
-        A network that always sees the last answer learns to touch it up around the newest click, and after ten clicks
-        makes no more of all of them than of one: without the mask, 18 parts of hippocampi scored .61 / .63 / .60 after
-        3 / 5 / 10 clicks. Nothing is forgotten about a target of which no click or box says where it is.
-        """
-        placed = (self.labels == 1).any(1) | self.boxes.isfinite().flatten(1).all(1)
-        forgotten = placed & (draw.rand(len(logits)) < _FORGOTTEN)
-        self.mask = torch.where(forgotten[:, None, None, None, None], torch.nan, logits)
 
 
 def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: float) -> Dialogue:
@@ -81,12 +68,9 @@ def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: flo
             begun_with_mask.append(k)
             labels[k, 0] = -1
             plain[k] = False
-        elif kind < box_share + mask_share + _SCRIBBLED:
+        elif kind < box_share + mask_share + 0.08:
             points[k] = _scribble(draw, targets[k], points[k, 0])
             labels[k] = 1
-            plain[k] = False
-        elif kind < box_share + mask_share + _SCRIBBLED + _SEVERAL:
-            _several(draw, targets[k], points[k], labels[k])
             plain[k] = False
     if boxed:
         rows = torch.tensor([box.target for box in boxed], device=targets.device)
@@ -248,18 +232,6 @@ def _scribble(draw: Draw, target: Tensor, click: Tensor) -> Tensor:
         near = places
     picks = (draw.rand(_SCRIBBLE) * len(near)).long()
     return near[picks]
-
-
-def _several(draw: Draw, target: Tensor, points: Tensor, labels: Tensor) -> None:
-    """Add clicks inside and close around the target to the first of `points` (_SCRIBBLE, 3), in place."""
-    reach = draw.choice([3, 5, 9])
-    around = F.max_pool3d(target[None, None].float(), reach, 1, reach // 2)[0, 0].bool() & ~target
-    inside, outside = target.nonzero().float(), around.nonzero().float()
-    for n in range(1, draw.integer(2, _SCRIBBLE)):
-        positive = draw.chance(0.5) or len(outside) == 0
-        places = inside if positive else outside
-        points[n] = places[draw.integer(0, len(places) - 1)]
-        labels[n] = int(positive)
 
 
 def _degraded(draw: Draw, targets: Tensor) -> Tensor:

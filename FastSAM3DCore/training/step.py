@@ -85,11 +85,11 @@ class InteractiveStep(nn.Module):
 
     @staticmethod
     def answer(found: Candidates, dialogue: Dialogue, targets: Tensor, draw: Draw) -> None:
-        """Feed the logits back, mostly, and click on what is wrong."""
+        """Feed the logits back and click on what is wrong."""
         logits = found.single.detach()
         points, labels = corrective_clicks(draw, (logits[:, 0] > 0) != targets, targets)
         dialogue.add(points, labels)
-        dialogue.remember(draw, logits)
+        dialogue.mask = logits
 
     def autocast(self, x: Tensor) -> torch.autocast:
         """bfloat16 where the run uses it."""

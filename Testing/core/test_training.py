@@ -278,33 +278,6 @@ def test_first_prompts_lie_on_or_near_their_target_and_come_in_all_kinds():
     assert not bool((dialogue.plain_click & (boxed | masked)).any())
 
 
-def test_some_dialogues_begin_with_several_clicks_inside_and_close_around():
-    targets = blocks(300)
-    dialogue = first_prompts(Draw(0, 5), targets, box_share=0.0, mask_share=0.0)
-    mixed = (dialogue.labels == 0).any(1)
-    assert 10 < int(mixed.sum()) < 60
-    rows = torch.arange(300)
-    reach = torch.nn.functional.max_pool3d(targets[:, None].float(), 9, 1, 4)[:, 0] > 0
-    for slot in range(dialogue.labels.shape[1]):
-        place = dialogue.points[:, slot].round().long().T
-        negative = dialogue.labels[:, slot] == 0
-        assert not bool(targets[rows, *place][negative].any())
-        assert bool(reach[rows, *place][negative].all())
-
-
-def test_some_targets_forget_their_mask_but_none_that_no_prompt_places():
-    targets = blocks(200)
-    dialogue = first_prompts(Draw(0, 6), targets, box_share=0.3, mask_share=0.3)
-    placed = (dialogue.labels == 1).any(1) | dialogue.boxes.isfinite().all(-1).all(-1)
-    logits = torch.ones(200, 1, 16, 16, 16)
-    dialogue.remember(Draw(0, 7), logits)
-    forgotten = dialogue.mask.isnan().flatten(1)
-    assert bool((forgotten.any(1) == forgotten.all(1)).all())
-    assert 0.15 < float(forgotten[placed].any(1).float().mean()) < 0.35
-    assert not bool(forgotten[~placed].any())
-    assert bool((~placed).any())
-
-
 def test_corrective_clicks_hit_errors_with_the_right_sign():
     targets = blocks(3)
     mask = targets.clone()

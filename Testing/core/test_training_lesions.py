@@ -1,4 +1,4 @@
-"""Lesions grown into brains and scans, and small nuclei within structures that label maps do not divide."""
+"""Lesions grown into brains and scans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from FastSAM3DCore.training.data.brains import deep_brain, nucleus, tissue
+from FastSAM3DCore.training.data.brains import deep_brain, tissue
 from FastSAM3DCore.training.data.components import component_labels
 from FastSAM3DCore.training.data.draw import Draw
 from FastSAM3DCore.training.data.lesions import lesion_scene
@@ -81,15 +81,3 @@ def test_a_tissue_is_found_on_both_sides(brain):
     assert torch.equal(tissue(brain.labels, "hippocampus"), brain.labels == HIPPOCAMPUS)
     right = WHITE_MATTER + 20
     assert tissue(torch.tensor([0, WHITE_MATTER, HIPPOCAMPUS, right]), "white matter").tolist() == [0, 1, 0, 1]
-
-
-def test_a_nucleus_is_a_small_part_of_its_structure():
-    inside = torch.from_numpy(head()) == HIPPOCAMPUS
-    sizes = []
-    for n in range(20):
-        found = nucleus(Draw(4, n), inside, (1.6, 1.6, 1.6))
-        assert bool(found.any())
-        assert not bool((found & ~inside).any())
-        sizes.append(float(found.sum() / inside.sum()))
-    assert min(sizes) < 0.2
-    assert np.median(sizes) < 0.8

@@ -19,18 +19,7 @@ from ...errors import ImageError
 from .draw import Draw
 from .volumes import LabelledVolume, find_structures
 
-__all__ = [
-    "DEEP",
-    "LESION",
-    "brain_means",
-    "deep_brain",
-    "halved_share",
-    "halves",
-    "nested_share",
-    "nucleus",
-    "parted_across",
-    "tissue",
-]
+__all__ = ["DEEP", "LESION", "brain_means", "deep_brain", "halved_share", "halves", "tissue"]
 
 # Grey values relative to white matter in T1 = 1, of T1, T2 and FLAIR; field strengths and vendors vary more than the
 # second decimal, which is why `brain_means` draws around them. Order of the columns: `_SEQUENCES`.
@@ -67,12 +56,6 @@ _ORDER = [
 
 DEEP = {"thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens", "ventral diencephalon"}
 LESION = _ORDER.index("lesion") + 1
-# How often a structure is met, of once: what is outlined most, and what holds small nuclei that the maps do not tell.
-_OFTEN = {"hippocampus": 9, "ventral diencephalon": 4, "pallidum": 2}
-# How often it is met in parts: protocols part the hippocampus, and atlases the pallidum; others are seldom parted.
-_HALVED = {"hippocampus": 0.65, "pallidum": 0.5}
-# How often a nucleus within it is met instead: red nucleus, substantia nigra, subthalamic and thalamic nuclei.
-_NESTED = {"ventral diencephalon": 0.75, "thalamus": 0.4}
 _MARGIN = 10
 
 
@@ -83,7 +66,7 @@ def deep_brain(volume: LabelledVolume) -> LabelledVolume:
         volume: labels 1 .. 36 in the order above.
 
     Returns:
-        A label map whose `structures` are those of `DEEP`, some of them many times.
+        A label map whose `structures` are those of `DEEP`, the hippocampi nine times.
 
     Raises:
         ImageError: the map has none of them.
@@ -109,7 +92,7 @@ def deep_brain(volume: LabelledVolume) -> LabelledVolume:
         best = torch.maximum(best, share)
     kept = {s.label for s in deep}
     found = [s for s in find_structures(fine.cpu().numpy().astype(np.int16)) if s.label in kept]
-    found = [s for s in found for _ in range(_OFTEN.get(_ORDER[s.label - 1], 1))]
+    found += 8 * [s for s in found if _ORDER[s.label - 1] == "hippocampus"]  # what is outlined most, so met most
     return dataclasses.replace(volume, labels=fine, structures=found, spacing=volume.spacing / 2)
 
 
@@ -135,41 +118,8 @@ def tissue(labels: Tensor, name: str) -> Tensor:
 
 
 def halved_share(label: int) -> float:
-    """How often a structure of such a map is met in halves."""
-    return _HALVED.get(_ORDER[label - 1], 0.15)
-
-
-def parted_across(label: int) -> int:
-    """The axis along which parts follow each other: 0, left to right, in the pallidum, else 1, posterior to anterior.
-
-    Protocols cut along planes of the scan.
-    """
-    return 0 if _ORDER[label - 1] == "pallidum" else 1
-
-
-def nested_share(label: int) -> float:
-    """How often a small nucleus is met instead of the structure of such a map that holds it."""
-    return _NESTED.get(_ORDER[label - 1], 0.0)
-
-
-def nucleus(draw: Draw, inside: Tensor, voxel_mm: tuple[float, float, float]) -> Tensor:
-    """A round, long or flat nucleus of 2 to 10 mm within a structure.
-
-    Args:
-        draw: random numbers.
-        inside: (D, H, W) bool, the structure; not empty.
-        voxel_mm: of the crop.
-
-    Returns:
-        (D, H, W) bool, a part of `inside`.
-    """
-    places = inside.nonzero()
-    millimetres = torch.tensor(voxel_mm, device=draw.device)
-    offset = (places - places[draw.integer(0, len(places) - 1)]) * millimetres
-    radii = draw.log_uniform(1.2, 4.0) * torch.exp(draw.rand(3) * 1.4 - 0.7)
-    found = torch.zeros_like(inside)
-    found[inside] = ((offset @ draw.rotation()) / radii).norm(dim=1) < 1
-    return found
+    """How often a structure of such a map is met in halves: protocols part the hippocampus, other nuclei seldom."""
+    return 0.65 if _ORDER[label - 1] == "hippocampus" else 0.15
 
 
 def halves(draw: Draw, labels: Tensor, label: int, other: int, along: Tensor | None = None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +10,9 @@ from torch import Tensor
 
 from .draw import Draw, Shape
 
-__all__ = ["Crop", "bent", "random_crop", "sample_image", "sample_labels"]
+__all__ = ["Crop", "random_crop", "sample_image", "sample_labels"]
 
 _UPRIGHT, _TURNED, _FLIPS = 0.45, 0.3, 0.5
-# Deviation of a bend along each axis at most, as a share of the view, and the waves that it has along the view.
-_BEND, _WAVES = 0.03, (2, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +80,6 @@ def _orientation(draw: Draw) -> Tensor:
     if draw.chance(_FLIPS):
         turn = turn * torch.tensor([draw.choice([-1.0, 1.0]) for _ in range(3)])[:, None]
     return turn
-
-
-def bent(draw: Draw, crop: Crop, spacing: Tensor) -> Crop:
-    """The same crop of a body built a little differently: places move smoothly, by a few hundredths of the view.
-
-    Args:
-        draw: random numbers.
-        crop: to bend; where it leaves the volume stays as it is.
-        spacing: (3,) of the volume, mm.
-    """
-    shape: Shape = (crop.index.shape[1], crop.index.shape[2], crop.index.shape[3])
-    view = max(n * mm for n, mm in zip(shape, crop.voxel_mm, strict=True))
-    moved = draw.smooth(3, draw.integer(*_WAVES), shape) * (view * draw.uniform(0, _BEND))
-    return dataclasses.replace(crop, index=crop.index + moved / spacing.to(moved.device)[:, None, None, None])
 
 
 def sample_labels(volume: Tensor, crop: Crop) -> Tensor:

@@ -1,4 +1,4 @@
-"""The five kinds of training scenes."""
+"""Training scenes of random shapes, anatomy, brains, and scans with labels or with supervoxels for labels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .brains import brain_means, halved_share, halves, nested_share, nucleus, parted_across
-from .crops import Crop, bent, random_crop, sample_image, sample_labels
+from .brains import brain_means, halved_share, halves
+from .crops import Crop, random_crop, sample_image, sample_labels
 from .draw import Draw, Shape
 from .render import augment_intensity, render, render_scan
 from .shapes import background_regions, random_shapes
@@ -22,8 +22,7 @@ __all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene"
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
-_SMALL_SCANS, _RIMS, _IN_PLANE = 0.6, 0.3, 0.8
-_BENT, _RECOLOURED = 0.5, 0.3
+_SMALL_SCANS, _RIMS, _CORONAL = 0.6, 0.3, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +85,14 @@ def brain_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -
         return None
     focus, count = names.index(structure.label), len(names)
     means = brain_means(draw, names)
-    if draw.chance(nested_share(structure.label)):
-        labels = torch.where(nucleus(draw, labels == focus, crop.voxel_mm), count, labels)
-        means = torch.cat([means, means[focus, None] + draw.normal(1) * draw.uniform(0.03, 0.2)])
-        focus, count = count, count + 1
     image = means[labels]
     if draw.chance(_RIMS):  # white matter that borders a nucleus belongs to it in some protocols, as the alveus does
         inside = labels == focus
         image = torch.where(inside & ~_core(inside, 3), image.lerp(means.amax(), draw.uniform(0.3, 0.8)), image)
     image = render_scan(draw, image, crop.voxel_mm)
-    if focus < len(names) and draw.chance(halved_share(structure.label)):
-        across = crop.index[parted_across(structure.label)] if draw.chance(_IN_PLANE) else None
-        labels = halves(draw, labels, focus, count, across)
+    if draw.chance(halved_share(structure.label)):
+        coronal = crop.index[1] if draw.chance(_CORONAL) else None  # protocols cut along a plane of the scan
+        labels = halves(draw, labels, focus, count, coronal)
     masks = choose_targets(draw, labels, focus, wanted, background=int(names[0] == 0))
     return Scene(image, torch.stack(masks), "brains") if masks else None
 
@@ -108,8 +103,6 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
     crop = _crop(draw, volume, structure, shape)
     if volume.image is None or float(crop.inside.float().mean()) < 0.3:
         return None
-    if draw.chance(_BENT):
-        crop = bent(draw, crop, volume.spacing)
     labels = sample_labels(volume.labels, crop)
     image = sample_image(volume.image, crop)
     if bool(image.std() < 1e-4 * (1 + image.abs().mean())):
@@ -121,19 +114,10 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
         masks = visible(draw, image, masks)
     if not masks:
         return None
-    if volume.means is None and draw.chance(_RECOLOURED):
-        image = image + _other_phase(draw, labels) * image.std()
     if draw.chance(0.3):
         image = image.clamp(*_window(draw, image))
     image = augment_intensity(draw, image, strength=0.5)
     return Scene(image, torch.stack(masks), "scans" if volume.means is None else "supervoxels")
-
-
-def _other_phase(draw: Draw, labels: Tensor) -> Tensor:
-    """(D, H, W) what another phase of contrast, or another sequence, might add to each structure, in deviations."""
-    present, compact = torch.unique(labels, return_inverse=True)
-    change = (draw.normal(len(present)) * draw.uniform(0, 0.4))[compact]
-    return F.avg_pool3d(change[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
 
 
 def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, shape: Shape) -> Crop:
