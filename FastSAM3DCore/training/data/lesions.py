@@ -22,6 +22,7 @@ from .volumes import LabelledVolume
 
 __all__ = ["lesion_scene"]
 
+_MIN_VIEW_VOXELS = 20
 _FEWEST_VOXELS = 10
 _LARGEST_SHARE = 0.6
 _ALL_AT_ONCE = 0.3  # one target is all lesions, as for the load of disease; else each is a target of its own
@@ -31,7 +32,7 @@ _FACTORS = (0.6, 1.6)  # radii of the other lesions, of the first one's
 
 
 def lesion_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) -> Scene | None:
-    """A crop with lesions of its own making.
+    """A crop of a scan or a brain with lesions grown into it.
 
     Args:
         draw: random numbers.
@@ -52,7 +53,7 @@ def lesion_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) 
         return None
     most = 24 if brain else 3
     others = draw.integer(0, most) if draw.chance(0.5) else 0
-    depth = _depth(draw, crop, volume.spacing, _centres(draw, volume, places, centre, others, crop), radius)
+    depth = _depth(draw, crop, volume.spacing, _centres(draw, places, centre, others, crop), radius)
     softness = max(1.0, radius) * draw.log_uniform(0.04, 0.45)
     within = torch.sigmoid(depth / softness)
     drawn = depth > softness * draw.uniform(-1.2, 1.2)
@@ -90,11 +91,11 @@ def _crop_around(
     centre = torch.tensor(places[draw.integer(0, len(places) - 1)].tolist(), dtype=torch.float32)
     half = radius / volume.spacing
     size = torch.tensor(volume.labels.shape).float()
-    minimum = 20 * float(volume.spacing.min())
+    minimum = _MIN_VIEW_VOXELS * float(volume.spacing.min())
     return random_crop(draw, centre - half, centre + half, volume.spacing, size, shape, minimum), centre
 
 
-def _centres(draw: Draw, volume: LabelledVolume, places: Tensor, first: Tensor, others: int, crop: Crop) -> Tensor:
+def _centres(draw: Draw, places: Tensor, first: Tensor, others: int, crop: Crop) -> Tensor:
     """(N, 3) voxels: the first lesion's centre and those of others within the crop's box."""
     if not others:
         return first[None]
