@@ -13,18 +13,16 @@ from torch import Tensor
 
 from .brains import LESION, brain_means, tissue
 from .components import component_labels
-from .crops import Crop, random_crop, sample_image, sample_labels
+from .crops import Crop, sample_image, sample_labels
 from .draw import Draw, Shape
 from .render import augment_intensity, render_scan
-from .scenes import Scene
-from .targets import visible
+from .scenes import Scene, crop_around
+from .targets import LARGEST_SHARE, visible
 from .volumes import LabelledVolume
 
 __all__ = ["lesion_scene"]
 
-_MIN_VIEW_VOXELS = 20
 _FEWEST_VOXELS = 10
-_LARGEST_SHARE = 0.6
 _ALL_AT_ONCE = 0.3  # one target is all lesions, as for the load of disease; else each is a target of its own
 _BESIDE_FLUID = 0.6
 _APART_MM = 4.0
@@ -48,7 +46,9 @@ def lesion_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) 
     places = _places(volume, beside_fluid=draw.chance(_BESIDE_FLUID))
     if len(places) == 0:
         return None
-    crop, centre = _crop_around(draw, volume, places, radius, shape)
+    centre = torch.tensor(places[draw.integer(0, len(places) - 1)].tolist(), dtype=torch.float32)
+    half = radius / volume.spacing
+    crop = crop_around(draw, volume, centre - half, centre + half, shape)
     if float(crop.inside.float().mean()) < 0.3:
         return None
     most = 24 if brain else 3
@@ -84,27 +84,17 @@ def _places(volume: LabelledVolume, beside_fluid: bool) -> Tensor:
     return host.nonzero() * torch.tensor(steps, device=labels.device)
 
 
-def _crop_around(
-    draw: Draw, volume: LabelledVolume, places: Tensor, radius: float, shape: Shape
-) -> tuple[Crop, Tensor]:
-    """A crop about one of `places` (N, 3), and that place, (3,) voxels."""
-    centre = torch.tensor(places[draw.integer(0, len(places) - 1)].tolist(), dtype=torch.float32)
-    half = radius / volume.spacing
-    size = torch.tensor(volume.labels.shape).float()
-    minimum = _MIN_VIEW_VOXELS * float(volume.spacing.min())
-    return random_crop(draw, centre - half, centre + half, volume.spacing, size, shape, minimum), centre
-
-
 def _centres(draw: Draw, places: Tensor, first: Tensor, others: int, crop: Crop) -> Tensor:
     """(N, 3) voxels: the first lesion's centre and those of others within the crop's box."""
+    first = first[None].to(places.device)
     if not others:
-        return first[None]
+        return first
     low, high = crop.index.amin((1, 2, 3)), crop.index.amax((1, 2, 3))
     seen = places[((places >= low) & (places <= high)).all(1)]
     if len(seen) == 0:
-        return first[None]
+        return first
     picks = (draw.rand(others) * len(seen)).long()
-    return torch.cat([first[None].to(seen.device), seen[picks].float()])
+    return torch.cat([first, seen[picks].float()])
 
 
 def _depth(draw: Draw, crop: Crop, spacing: Tensor, centres: Tensor, radius: float) -> Tensor:
@@ -115,7 +105,7 @@ def _depth(draw: Draw, crop: Crop, spacing: Tensor, centres: Tensor, radius: flo
     waves = max(2, round(longest / (radius * draw.uniform(0.8, 2.5))))
     place = place + draw.smooth(3, min(waves, max(shape) // 2), shape) * radius * draw.uniform(0, 0.5)
     depth = torch.full(shape, -1e3, device=draw.device)
-    for number, centre in enumerate((centres.to(draw.device) * spacing.to(draw.device)).unbind()):
+    for number, centre in enumerate((centres * spacing.to(draw.device)).unbind()):
         own = radius if number == 0 else radius * draw.log_uniform(*_FACTORS)
         offset = (place - centre[:, None, None, None]).flatten(1)
         stretch = torch.exp(draw.rand(3) * 1.4 - 0.7)
@@ -152,7 +142,7 @@ def _grown(draw: Draw, image: Tensor, depth: Tensor, within: Tensor, radius: flo
 def _targets(draw: Draw, drawn: Tensor, wanted: int) -> list[Tensor]:
     """All lesions at once, or single ones."""
     pieces, sizes = component_labels(drawn)
-    largest = _LARGEST_SHARE * drawn.numel()
+    largest = LARGEST_SHARE * drawn.numel()
     usable = [k for k, size in enumerate(sizes) if _FEWEST_VOXELS <= size <= largest]
     draw.python.shuffle(usable)
     masks = [pieces == k for k in usable[:wanted]]

@@ -18,7 +18,7 @@ from .supervoxels import similar_union
 from .targets import choose_targets, visible
 from .volumes import LabelledVolume, Structure
 
-__all__ = ["Scene", "anatomy_scene", "brain_scene", "scan_scene", "shapes_scene", "walls"]
+__all__ = ["Scene", "anatomy_scene", "brain_scene", "crop_around", "scan_scene", "shapes_scene", "walls"]
 
 _MIN_VIEW_VOXELS = 20
 _WALLS = 0.25
@@ -120,11 +120,16 @@ def scan_scene(draw: Draw, volume: LabelledVolume, shape: Shape, wanted: int) ->
     return Scene(image, torch.stack(masks), "scans" if volume.means is None else "supervoxels")
 
 
-def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, shape: Shape) -> Crop:
-    lower, upper = torch.tensor(structure.lower).float(), torch.tensor(structure.upper).float()
+def crop_around(draw: Draw, volume: LabelledVolume, lower: Tensor, upper: Tensor, shape: Shape) -> Crop:
+    """A random crop of a volume around a box, (3,) first voxels and (3,) ones beyond the last; see `random_crop`."""
     size = torch.tensor(volume.labels.shape).float()
     minimum = _MIN_VIEW_VOXELS * float(volume.spacing.min())
     return random_crop(draw, lower, upper, volume.spacing, size, shape, minimum)
+
+
+def _crop(draw: Draw, volume: LabelledVolume, structure: Structure, shape: Shape) -> Crop:
+    lower, upper = torch.tensor(structure.lower).float(), torch.tensor(structure.upper).float()
+    return crop_around(draw, volume, lower, upper, shape)
 
 
 def _scanned_around(draw: Draw, volume: LabelledVolume, structure: Structure) -> tuple[LabelledVolume, Structure]:

@@ -9,10 +9,11 @@ from torch import Tensor
 from .components import component_labels
 from .draw import Draw
 
-__all__ = ["choose_targets", "visible"]
+__all__ = ["LARGEST_SHARE", "choose_targets", "visible"]
 
 _FAINT, _KEEP_FAINT = 0.5, 0.1
-_UNION, _CONNECTED, _LARGEST_SHARE = 0.08, 0.92, 0.6
+_UNION, _CONNECTED = 0.08, 0.92
+LARGEST_SHARE = 0.6  # of a crop, at most, in one target
 
 
 def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, background: int = 0) -> list[Tensor]:
@@ -30,7 +31,7 @@ def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, b
     """
     counts = torch.bincount(labels.flatten()).tolist()
     smallest = _smallest(labels.numel())
-    largest = _LARGEST_SHARE * labels.numel()
+    largest = LARGEST_SHARE * labels.numel()
     usable = [k for k, n in enumerate(counts) if k >= background and smallest <= n <= largest]
     draw.python.shuffle(usable)
     if focus in usable:
