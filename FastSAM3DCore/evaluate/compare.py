@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..bench.timing import compare
 from ..modeling.interface import PromptableModel
 from .cases import Case
-from .environment import describe_environment
+from .environment import describe_environment, where_and_when
 from .runner import SessionFactory, Settings, evaluate_cases
 
 __all__ = ["Candidate", "Cost", "compare_models", "comparison_markdown"]
@@ -205,12 +205,11 @@ def comparison_markdown(results: dict[str, Any]) -> str:
             f"| {cost['encode_gflop']:.1f} / {cost['decode_gflop']:.1f} "
             f"| {cost['encode_ms']:.0f} / {cost['decode_ms']:.0f} |"
         )
-    about = results["environment"]
     lines += [
         "",
         (
             f"{results['structures']} structures of {len(results['cases'])} scans never trained on; crops of {size}^3 "
-            f"voxels, {results['dtype']}, {about['threads']} threads of {about['processor']}, {about['date'][:10]}."
+            f"voxels, {results['dtype']}, {where_and_when(results['environment'])}."
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import __version__
 
-__all__ = ["describe_environment"]
+__all__ = ["describe_environment", "where_and_when"]
 
 
 def describe_environment(device: str | None) -> dict[str, Any]:
@@ -36,6 +36,12 @@ def describe_environment(device: str | None) -> dict[str, Any]:
 
         about |= {"device": choose_device(device).description, "threads": torch.get_num_threads()}
     return about
+
+
+def where_and_when(about: dict[str, Any]) -> str:
+    """Threads (of each process), processor and day of a run, for the line below a table."""
+    threads = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
+    return f"{threads} of {about['processor']}, {about['date'][:10]}"
 
 
 def _processor() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bench.markdown import table
+from .environment import where_and_when
 from .report import methods_of
 
 __all__ = ["CHALLENGE", "CLICKS", "results_markdown"]
@@ -30,11 +31,7 @@ def results_markdown(results: dict[str, Any]) -> str:
         head += ("Dice, box", "Dice final", "NSD final", "Dice AUC (of 4)", "NSD AUC (of 4)")
     else:
         head += tuple(f"Dice at {step}" for step in steps) + tuple(f"NSD at {step}" for step in steps)
-    about = results["environment"]
-    note = (
-        f"Mean over {len(results['finished_cases'])} scans; {about['threads']} threads of {about['processor']}, "
-        f"{about['date'][:10]}."
-    )
+    note = f"Mean over {len(results['finished_cases'])} scans; {where_and_when(results['environment'])}."
     return table(head, rows) + "\n\n" + "\n".join([*_by_scan(methods), note]) + "\n"
 
 

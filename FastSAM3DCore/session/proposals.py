@@ -52,9 +52,10 @@ SMALL_SCAN_NEARNESS = 8.0
 # first click instead, it wipes an almost right grey matter for its one deep hole.
 MOSTLY_WRONG = 0.6
 LAST_CHOICE = 3
-# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`): almost right grey and white
-# matter with a deep hole lead by .11 to .20, masks that were far too large (10 of 49 first answers) by .09 at most.
-DOUBT = 0.1
+# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`). With three sets of weights,
+# 50 masks that were far too large led by .135 at most; chosen anew, 31 in scans never trained on scored .46 instead of
+# .31, 19 others .42 instead of .26. An almost right white matter with a deep hole leads by .18 to .20, and would lose.
+DOUBT = 0.15
 ZOOM_OUT = 1.6
 MAX_ZOOMS = 3
 # When the mask, with this much room around it, fills less than ZOOM_IN of the crop, the next prompt is looked at in a

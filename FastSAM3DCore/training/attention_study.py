@@ -19,7 +19,7 @@ import torch
 from ..bench.memory import peak_growth_mb
 from ..bench.timing import compare
 from ..errors import ImageError
-from ..evaluate.environment import describe_environment
+from ..evaluate.environment import describe_environment, where_and_when
 from ..modeling.hires import HiresModel, build_hires, load_hires
 from .holdout import HeldOutCrop, clicked_dice, held_out_crops
 
@@ -139,13 +139,12 @@ def attention_markdown(results: dict[str, Any]) -> str:
             f"| {row['difference']:+.3f} ({row['standard_error']:.3f}) "
             f"| {ms['sparse']:.0f} / {ms['dense']:.0f} | {memory} |"
         )
-    about, first = results["environment"], results["rows"][0]
+    first = results["rows"][0]
     lines += [
         "",
         (
             f"Dice after {clicks} clicks, {first['crops']} structures of as many held-out scans, the view set by the "
-            "answer; "
-            f"{first['dtype']}, {about['threads']} threads of {about['processor']}, {about['date'][:10]}."
+            f"answer; {first['dtype']}, {where_and_when(results['environment'])}."
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -15,6 +15,7 @@ __all__ = ["Dialogue", "corrective_clicks", "first_prompts"]
 _SCRIBBLE = 5
 _SLOPPY = 0.12
 _ANYWHERE = 0.5
+_JOINED = 0.5  # of the rough masks
 
 
 @dataclass
@@ -41,14 +42,15 @@ class Dialogue:
         self.labels = torch.cat([self.labels, labels[:, None]], 1)
 
 
-def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: float) -> Dialogue:
+def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: float, per_crop: int = 1) -> Dialogue:
     """Begin a dialogue about each target.
 
     Args:
         draw: random numbers.
-        targets: (N, D, H, W) bool, none empty.
+        targets: (N, D, H, W) bool, none empty; those of one crop are neighbours.
         box_share: samples that begin with a box.
         mask_share: samples that begin with a degraded mask.
+        per_crop: targets of each crop.
     """
     n = targets.shape[0]
     points = _start_clicks(draw, targets)[:, None].repeat(1, _SCRIBBLE, 1)
@@ -79,7 +81,7 @@ def first_prompts(draw: Draw, targets: Tensor, box_share: float, mask_share: flo
     if begun_with_mask:
         mask = targets.new_full((n, 1, *targets.shape[1:]), torch.nan, dtype=torch.float32)
         picked = torch.tensor(begun_with_mask, device=targets.device)
-        mask[picked] = _degraded(draw, targets[picked])
+        mask[picked] = _degraded(draw, _joined(draw, targets, picked, per_crop))
         _some_corrections(draw, targets, mask, picked, points, labels)
     return Dialogue(points, labels, boxes, mask, plain)
 
@@ -232,6 +234,13 @@ def _scribble(draw: Draw, target: Tensor, click: Tensor) -> Tensor:
         near = places
     picks = (draw.rand(_SCRIBBLE) * len(near)).long()
     return near[picks]
+
+
+def _joined(draw: Draw, targets: Tensor, picked: Tensor, per_crop: int) -> Tensor:
+    """The picked targets, half of them together with another one of their crop, as first answers often are."""
+    other = (draw.rand(len(picked)) * per_crop).long() + picked // per_crop * per_crop
+    both = draw.rand(len(picked)) < _JOINED
+    return targets[picked] | (targets[other] & both[:, None, None, None])
 
 
 def _degraded(draw: Draw, targets: Tensor) -> Tensor:

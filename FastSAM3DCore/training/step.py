@@ -66,7 +66,9 @@ class InteractiveStep(nn.Module):
     def discuss(self, embedding: dict[str, Tensor], batch: Batch, draw: Draw, rounds: int) -> StepResult:
         """The dialogue about crops that are already encoded."""
         target = batch.targets[:, None].float()
-        dialogue = first_prompts(draw, batch.targets, self.box_share, self.mask_share)
+        dialogue = first_prompts(
+            draw, batch.targets, self.box_share, self.mask_share, len(batch.targets) // len(batch.image)
+        )
         losses, scores = [], []
         for turn in range(rounds):
             found = self.ask(embedding, dialogue, multimask=turn == 0)

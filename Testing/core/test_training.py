@@ -278,6 +278,25 @@ def test_first_prompts_lie_on_or_near_their_target_and_come_in_all_kinds():
     assert not bool((dialogue.plain_click & (boxed | masked)).any())
 
 
+def test_rough_masks_take_in_another_target_of_their_crop_and_the_click_says_so():
+    targets = torch.zeros(64, 16, 16, 16, dtype=torch.bool)
+    targets[0::2, 2:6, 4:12, 4:12] = True
+    targets[1::2, 8:14, 4:12, 4:12] = True
+    alone = first_prompts(Draw(0, 0), targets, box_share=0.0, mask_share=1.0)
+    paired = first_prompts(Draw(0, 0), targets, box_share=0.0, mask_share=1.0, per_crop=2)
+
+    def taken_in(mask: torch.Tensor) -> torch.Tensor:
+        others = targets[torch.arange(64) ^ 1]
+        return ((mask[:, 0] > 0) & others).flatten(1).sum(1) > 0.5 * others.flatten(1).sum(1)
+
+    assert not bool(taken_in(alone.mask).any())
+    joined = taken_in(paired.mask)
+    assert 8 <= int(joined.sum()) <= 28  # half of the masks, and the other target is drawn every other time
+    said = joined & (paired.labels[:, 0] >= 0)
+    assert bool(said.any())
+    assert bool((paired.labels[said, 0] == 0).all())
+
+
 def test_corrective_clicks_hit_errors_with_the_right_sign():
     targets = blocks(3)
     mask = targets.clone()
