@@ -25,6 +25,7 @@ from FastSAM3DCore.training.data.engine import DataEngine, Sources
 from FastSAM3DCore.training.data.pool import ScenePool
 from FastSAM3DCore.training.data.scenes import walls
 from FastSAM3DCore.training.data.supervoxels import with_supervoxels
+from FastSAM3DCore.training.data.targets import choose_targets
 from FastSAM3DCore.training.data.volumes import load_volume
 from FastSAM3DCore.training.loop import Trainer
 from FastSAM3DCore.training.optimizer import MuonAdamW
@@ -295,6 +296,19 @@ def test_rough_masks_take_in_another_target_of_their_crop_and_the_click_says_so(
     said = joined & (paired.labels[:, 0] >= 0)
     assert bool(said.any())
     assert bool((paired.labels[said, 0] == 0).all())
+
+
+def test_wholes_with_all_their_parts_are_targets_too():
+    labels = torch.zeros(32, 32, 32, dtype=torch.int64)
+    labels[4:20, 4:20, 4:20] = 1
+    for label, at in ((2, 6), (3, 11), (4, 15)):  # parts that do not touch each other
+        labels[at : at + 3, 8:16, 8:16] = label
+    labels[24:30, 24:30, 24:30] = 5
+    whole = (labels > 0) & (labels < 5)
+    drawn = [mask for seed in range(60) for mask in choose_targets(Draw(0, seed), labels, None, 3, background=1)]
+    found = sum(torch.equal(mask, whole) for mask in drawn)
+    assert 0.02 < found / len(drawn) < 0.4
+    assert not any(bool((mask & whole).any()) and bool((mask & ~whole).any()) for mask in drawn)
 
 
 def test_corrective_clicks_hit_errors_with_the_right_sign():

@@ -12,12 +12,15 @@ from .draw import Draw
 __all__ = ["LARGEST_SHARE", "choose_targets", "visible"]
 
 _FAINT, _KEEP_FAINT = 0.5, 0.1
-_UNION, _CONNECTED = 0.08, 0.92
+# Unions are a quarter because without the wholes that parts belong to, 4 500 steps made a click on a brain take a piece
+# of it: Dice after 1 / 3 / 5 clicks .94 / .93 / .94 -> .02 / .04 / .05, and after 400 more with them .51 / .88 / .94.
+_UNION, _ALL_AROUND, _CONNECTED = 0.25, 0.6, 0.92
+_ENOUGH = 0.3  # of a crop: a union grows no further
 LARGEST_SHARE = 0.6  # of a crop, at most, in one target
 
 
 def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, background: int = 0) -> list[Tensor]:
-    """Up to `wanted` masks: structures or unions of touching ones, mostly one connected piece.
+    """Up to `wanted` masks: structures, unions of touching ones, wholes with all their parts; mostly one piece.
 
     Args:
         draw: random numbers.
@@ -41,7 +44,7 @@ def choose_targets(draw: Draw, labels: Tensor, focus: int | None, wanted: int, b
     for label in usable:
         mask = labels == label
         if draw.chance(_UNION):
-            mask = _with_neighbour(draw, labels, mask, background)
+            mask = _with_neighbours(draw, labels, mask, background)
         if draw.chance(_CONNECTED):
             mask = _piece(draw, mask, smallest)
         size = int(mask.sum())
@@ -77,10 +80,23 @@ def _smallest(voxels: int) -> int:
     return 10 if voxels < 48**3 else 40
 
 
-def _with_neighbour(draw: Draw, labels: Tensor, mask: Tensor, background: int) -> Tensor:
+def _with_neighbours(draw: Draw, labels: Tensor, mask: Tensor, background: int) -> Tensor:
+    """The mask and a structure that touches it; or all that do, now and then with all around those: a whole."""
+    touching = _touching(labels, mask, background)
+    if not draw.chance(_ALL_AROUND):
+        return mask | (labels == draw.choice(touching)) if touching else mask
+    for _ in range(draw.integer(1, 2)):
+        mask = mask | torch.isin(labels, torch.tensor(touching, dtype=labels.dtype, device=labels.device))
+        if float(mask.float().mean()) > _ENOUGH:
+            break
+        touching = _touching(labels, mask, background)
+    return mask
+
+
+def _touching(labels: Tensor, mask: Tensor, background: int) -> list[int]:
+    """Labels from `background` on that border on a mask."""
     grown = F.max_pool3d(mask[None, None].float(), 3, 1, 1)[0, 0] > 0
-    touching = [k for k in torch.unique(labels[grown & ~mask]).tolist() if k >= background]
-    return mask | (labels == draw.choice(touching)) if touching else mask
+    return [k for k in torch.unique(labels[grown & ~mask]).tolist() if k >= background]
 
 
 def _piece(draw: Draw, mask: Tensor, smallest: int) -> Tensor:
