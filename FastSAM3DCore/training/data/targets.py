@@ -82,14 +82,14 @@ def _smallest(voxels: int) -> int:
 
 def _with_neighbours(draw: Draw, labels: Tensor, mask: Tensor, background: int) -> Tensor:
     """The mask and a structure that touches it; or all that do, now and then with all around those: a whole."""
-    touching = _touching(labels, mask, background)
     if not draw.chance(_ALL_AROUND):
+        touching = _touching(labels, mask, background)
         return mask | (labels == draw.choice(touching)) if touching else mask
     for _ in range(draw.integer(1, 2)):
+        touching = _touching(labels, mask, background)
         mask = mask | torch.isin(labels, torch.tensor(touching, dtype=labels.dtype, device=labels.device))
         if float(mask.float().mean()) > _ENOUGH:
             break
-        touching = _touching(labels, mask, background)
     return mask
 
 
