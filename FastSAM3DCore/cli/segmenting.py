@@ -93,13 +93,15 @@ def segment_scan(request: Request, session_factory: SessionFactory = local_sessi
 
 def _check_paths(request: Request) -> None:
     check_output(request.output)
-    others = [p for p in (request.png, request.save_prompts) if p is not None]
-    for path in others:
+    results = [request.output, *(p for p in (request.png, request.save_prompts) if p is not None)]
+    for path in results[1:]:
         check_writable(path)
-    inputs = [p for p in (request.scan, request.prompts) if p is not None and p.exists()]
-    for path in (request.output, *others):
+    inputs = [p for p in (request.scan, request.prompts, request.mask) if p is not None and p.exists()]
+    for number, path in enumerate(results):
         if any(path.exists() and path.samefile(given) for given in inputs):
             raise OutputError(f"{path} is an input of this command; choose another name for the result.")
+        if any(path.resolve() == other.resolve() for other in results[:number]):
+            raise OutputError(f"Two results would both be written to {path}; give each a name of its own.")
     if request.png and not request.png.name.lower().endswith(".png"):
         raise OutputError(f"{request.png.name} must end in .png.")
     if request.threshold is not None and not 0 < request.threshold < 1:

@@ -68,7 +68,8 @@ def first_sentence(error: RuntimeError) -> str:
 def hidden_native_output() -> Iterator[None]:
     """Drop what C++ libraries print to the process's standard error meanwhile (MetaImage, niftilib, GDCM).
 
-    Swaps the file descriptor of the whole process: for command-line programs, not for servers.
+    Python's own messages and progress go on to the terminal. Swaps the file descriptor of the whole process: for
+    command-line programs, not for servers.
     """
     sys.stderr.flush()
     try:
@@ -80,7 +81,23 @@ def hidden_native_output() -> Iterator[None]:
     os.dup2(sink, 2)
     os.close(sink)
     try:
-        yield
+        with _python_stderr_on(saved):
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+@contextmanager
+def _python_stderr_on(descriptor: int) -> Iterator[None]:
+    """Let `sys.stderr` write to another descriptor, unless something else has taken its place already."""
+    own = sys.stderr
+    if own is not sys.__stderr__:
+        yield
+        return
+    with open(descriptor, "w", buffering=1, encoding=own.encoding, errors=own.errors, closefd=False) as stream:
+        sys.stderr = stream
+        try:
+            yield
+        finally:
+            sys.stderr = own

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from FastSAM3DCore.cli import main
+from Testing.core.dicom_files import stack, write_series
 from Testing.core.image_files import BAD_SCANS, voxels, write_image, write_nifti
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,18 @@ def test_a_useless_output_is_refused_before_the_scan_is_read(
     assert scan.read_bytes() == content
 
 
+def test_a_result_never_replaces_the_mask_it_starts_from_nor_another_result(
+    scan: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    work = write_nifti(tmp_path / "work.nii", voxels(), sform=np.eye(4))
+    content = work.read_bytes()
+    assert "is an input" in refused(capfd, "segment", scan, "--mask", work, "-o", work)
+    assert work.read_bytes() == content
+    twice = tmp_path / "same.nrrd"
+    assert "both be written" in refused(capfd, "segment", scan, *POINT, "-o", twice, "--save-prompts", twice)
+    assert not twice.exists()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -179,6 +192,18 @@ def test_a_real_process_exits_with_2_and_without_a_traceback(tmp_path: Path) -> 
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"fastsam3d: error: {tmp_path / 'none.nii'} does not exist; check the path.\n"
+
+
+def test_what_reading_warns_of_reaches_the_terminal(tmp_path: Path) -> None:
+    for number in (1, 2):
+        slices = voxels(dtype=np.int16)
+        write_series(tmp_path / "dicom", slices, stack(len(slices)), uid=f"1.2.3.{number}", prefix=f"{number}_")
+    arguments = run("segment", tmp_path / "dicom", "--point", "900,0,0", "-o", tmp_path / "a.nii.gz")
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("fastsam3d: warning: Using series")
+    assert "lies outside the scan" in error
 
 
 # A session that takes its time, to be interrupted in the middle of the work.
