@@ -23,8 +23,7 @@ from .acceptance import Focus, Proposal, dilate, near_focus
 from .grid import BACKGROUND, LogitGrid, decoded
 from .looks import conviction, most_convincing
 from .nearness import WEIGHT, nearness
-from .seen import active_prompts, box_edges, crop_prompts
-from .shapes import polygon_points
+from .seen import active_prompts, box_edges, crop_prompts, lasso_points
 
 __all__ = ["Proposer"]
 
@@ -87,7 +86,7 @@ class Proposer:
                 return Focus(_middle(points), self._side(points), points, prompt.positive)
             case LassoPrompt():
                 outline = axes.from_ijk(np.array(prompt.polygon_ijk))
-                inside = axes.from_ijk(polygon_points(np.array(prompt.polygon_ijk), 1))
+                inside = axes.from_ijk(lasso_points(self._engine, prompt)[:1])
                 return Focus(_middle(outline), self._side(outline), inside, prompt.positive)
             case BoxPrompt():
                 corners = box_edges(axes, prompt) + np.array([[0.5], [-0.5]])

@@ -12,7 +12,7 @@ from ..geometry import CanonicalAxes, CropFrame
 from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
 from .shapes import polygon_points, polyline_voxels
 
-__all__ = ["active_prompts", "box_edges", "crop_prompts"]
+__all__ = ["active_prompts", "box_edges", "crop_prompts", "lasso_points"]
 
 MAX_POINTS = 64
 SCRIBBLE_POINTS = 12
@@ -44,6 +44,11 @@ def box_edges(axes: CanonicalAxes, prompt: BoxPrompt) -> NDArray[np.float64]:
     return edges
 
 
+def lasso_points(engine: Engine, prompt: LassoPrompt) -> NDArray[np.float64]:
+    """Voxels (n, 3) ijk that stand for a lasso, its middle first."""
+    return polygon_points(prompt.polygon_ijk, engine.volume.shape_ijk, SCRIBBLE_POINTS)
+
+
 def crop_prompts(engine: Engine, prompts: Sequence[Prompt], frame: CropFrame) -> CropPrompts:
     """The prompts since the last hand edit that lie in a crop, in its voxels."""
     points: list[NDArray[np.float64]] = []
@@ -57,7 +62,7 @@ def crop_prompts(engine: Engine, prompts: Sequence[Prompt], frame: CropFrame) ->
             case ScribblePrompt():
                 places, positive = polyline_voxels(prompt.points_ijk, SCRIBBLE_POINTS), prompt.positive
             case LassoPrompt():
-                places, positive = polygon_points(np.array(prompt.polygon_ijk), SCRIBBLE_POINTS), prompt.positive
+                places, positive = lasso_points(engine, prompt), prompt.positive
             case BoxPrompt():
                 edges = box_edges(axes, prompt)
                 box = frame.from_canonical(edges) + 0.5

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distances import signed_distance
 from ..errors import PromptError
+from ..prompts import IJK
 from ..types import VoxelBox
 
 __all__ = ["flat_axis", "polygon_mask", "polygon_points", "polyline_voxels"]
@@ -65,29 +68,34 @@ def polygon_mask(polygon_ijk: NDArray[np.float64], shape_ijk: Sequence[int]) -> 
         return VoxelBox.empty(), np.zeros((0, 0, 0), dtype=bool)
     u, v = (a for a in range(3) if a != axis)
     columns = np.arange(lower[u], upper[u])[:, None]
-    rows = np.arange(lower[v], upper[v])[None, :]
+    rows = np.arange(lower[v], upper[v])
     inside = np.zeros((columns.size, rows.size), dtype=bool)
     for start, stop in zip(polygon_ijk, np.roll(polygon_ijk, -1, axis=0), strict=True):
-        if start[v] == stop[v]:
+        first, last = (np.searchsorted(rows, end) for end in sorted((start[v], stop[v])))
+        if first == last:
             continue
-        crosses = (rows >= min(start[v], stop[v])) & (rows < max(start[v], stop[v]))
-        at = start[u] + (rows - start[v]) * (stop[u] - start[u]) / (stop[v] - start[v])
-        inside ^= crosses & (columns < at)
+        at = start[u] + (rows[first:last] - start[v]) * (stop[u] - start[u]) / (stop[v] - start[v])
+        inside[:, first:last] ^= columns < at
     flags = np.expand_dims(inside, axis)  # indexed [i, j, k]
     return box, flags.transpose(2, 1, 0)
 
 
-def polygon_points(polygon_ijk: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Up to `count` voxels well inside a lasso, (n, 3) ijk, deepest and evenly spread first."""
-    box, flags = polygon_mask(polygon_ijk, (2**31 - 1,) * 3)
+@lru_cache(maxsize=64)  # asked for every crop of every later prompt
+def polygon_points(polygon_ijk: tuple[IJK, ...], shape_ijk: tuple[int, int, int], count: int) -> NDArray[np.float64]:
+    """Up to `count` voxels of a scan inside a lasso, (n, 3) ijk, read-only: its middle first, the others evenly spread."""
+    polygon = np.array(polygon_ijk)
+    box, flags = polygon_mask(polygon, shape_ijk)
     where = np.argwhere(flags)[:, ::-1] + np.asarray(box.lower)
     if len(where) == 0:
-        return np.asarray(polygon_ijk.mean(axis=0, keepdims=True))
-    chosen = [int(((where - where.mean(axis=0)) ** 2).sum(axis=1).argmin())]
-    border = np.asarray(polygon_ijk)
-    room = ((where[:, None] - border[None]) ** 2).sum(axis=2).min(axis=1)
-    distance = room
-    while len(chosen) < min(count, len(where)):
-        distance = np.minimum(distance, ((where - where[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(distance.argmax()))
-    return np.asarray(where[chosen], dtype=np.float64)
+        points: NDArray[np.float64] = np.asarray(polygon.mean(axis=0, keepdims=True))
+    else:
+        chosen = [int(((where - where.mean(axis=0)) ** 2).sum(axis=1).argmin())]
+        around = tuple((int(n > 1),) * 2 for n in flags.shape)  # the lasso is a border, where it fills its box too
+        flags = np.pad(flags, around)
+        distance = (1 - signed_distance(flags)[flags]) ** 2
+        while len(chosen) < min(count, len(where)):
+            distance = np.minimum(distance, ((where - where[chosen[-1]]) ** 2).sum(axis=1))
+            chosen.append(int(distance.argmax()))
+        points = where[chosen].astype(np.float64)
+    points.setflags(write=False)
+    return points
