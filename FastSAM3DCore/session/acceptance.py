@@ -55,6 +55,7 @@ class Proposal:
         previous: (d, h, w) logits so far, sampled on the same grid.
         accept: (d, h, w) how much of the proposal to take, 0..1.
         quality: IoU predicted by the network.
+        level: logit above which a voxel is in the mask; 0 unless a person chose another threshold.
     """
 
     frame: CropFrame
@@ -62,11 +63,22 @@ class Proposal:
     previous: Tensor
     accept: Tensor
     quality: float
+    level: float = 0.0
+
+    @property
+    def after(self) -> Tensor:
+        """The proposed mask, bool (d, h, w)."""
+        return self.logits > self.level
+
+    @property
+    def before(self) -> Tensor:
+        """The mask so far, bool (d, h, w)."""
+        return self.previous > self.level
 
     @property
     def changes(self) -> Tensor:
         """Voxels that would change sides, bool (d, h, w)."""
-        return (self.logits > 0) != (self.previous > 0)
+        return self.after != self.before
 
 
 def restrict(proposal: Proposal, focus: Focus, stride: int, *, careful: bool) -> None:
@@ -80,24 +92,24 @@ def restrict(proposal: Proposal, focus: Focus, stride: int, *, careful: bool) ->
             negative one takes it away. From the second click on that scored .77 mean Dice after six clicks,
             taking all of every answer .75, and work already done is safe.
     """
-    frame = proposal.frame
+    frame, before = proposal.frame, proposal.before
     voxels = frame.coarsened(stride).from_canonical(focus.anchors)
-    inside = np.clip(np.round(voxels).astype(int), 0, np.asarray(proposal.previous.shape) - 1)
-    agreed = (proposal.previous.numpy()[tuple(inside.T)] > 0) == focus.positive
-    if agreed.all() and bool((proposal.previous > 0).any()):
-        proposal.accept *= _ball(proposal.logits.shape, voxels, TOUCH_UP_VOXELS / stride)
+    inside = np.clip(np.round(voxels).astype(int), 0, np.asarray(before.shape) - 1)
+    agreed = before.numpy()[tuple(inside.T)] == focus.positive
+    if agreed.all() and bool(before.any()):
+        proposal.accept *= _ball(before.shape, voxels, TOUCH_UP_VOXELS / stride)
     elif careful:
-        depth, reach = _within_reach(proposal.previous, inside, focus.positive)
+        depth, reach = _within_reach(before, inside, focus.positive)
         if not focus.positive:
-            core = _ball(proposal.logits.shape, voxels, CORE_SHARE * depth) > 0.5
-            proposal.logits[core] = proposal.logits[core].clamp(max=-SURE_LOGIT)
-        changes, asked = proposal.changes, (proposal.logits > 0) == focus.positive
+            core = _ball(before.shape, voxels, CORE_SHARE * depth) > 0.5
+            proposal.logits[core] = proposal.logits[core].clamp(max=min(-SURE_LOGIT, proposal.level))
+        changes, asked = proposal.changes, proposal.after == focus.positive
         change = near_focus(changes & asked & (reach > 0), frame, focus, stride)
         # The change's blurred rim comes along, but for what changes sides the other way.
         proposal.accept *= dilate(change) * reach * (asked | ~changes)
     else:
-        stray = (proposal.logits > 0) & (proposal.previous <= 0)
-        stray &= ~near_focus((proposal.logits > 0) | (proposal.previous > 0), frame, focus, stride)
+        stray = proposal.after & ~before
+        stray &= ~near_focus(proposal.after | before, frame, focus, stride)
         proposal.logits[stray] = torch.minimum(proposal.previous, proposal.logits)[stray]
 
 
@@ -128,20 +140,20 @@ def _ball(shape: Sequence[int], centres: NDArray[np.float64], radius: float) -> 
     return (radius + 0.5 - nearest.sqrt()).clamp(0, 1)
 
 
-def _within_reach(previous: Tensor, clicked: NDArray[np.int_], positive: bool) -> tuple[float, Tensor]:
+def _within_reach(before: Tensor, clicked: NDArray[np.int_], positive: bool) -> tuple[float, Tensor]:
     """How deep in the wrong the click is, in voxels, and where it may go, falling from 1 to 0 at its end, (d, h, w).
 
     A person clicks in the middle of what is wrong. So what is wrong goes on about as far behind the click as the click
     is from the mask's border, and along the border it is no thicker than that.
     """
-    right = (previous > 0) == positive
+    right = before == positive
     if not bool(right.any()):
-        return 0.0, torch.ones(previous.shape)
+        return 0.0, torch.ones(before.shape)
     away = signed_distance(right.numpy())
     depth = max(0.0, float(away[tuple(clicked.T)].max()))
     reach = depth + REACH_MARGIN
     along = (reach + 0.5 - torch.from_numpy(away)).clamp(0, 1)
-    return depth, torch.maximum(along, _ball(previous.shape, clicked.astype(np.float64), reach))
+    return depth, torch.maximum(along, _ball(before.shape, clicked.astype(np.float64), reach))
 
 
 def dilate(flags: Tensor, reach: int = 1) -> Tensor:

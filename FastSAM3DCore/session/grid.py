@@ -81,6 +81,11 @@ class LogitGrid:
         k, j, i = self.values.shape
         return VoxelBox((0, 0, 0), (i, j, k))
 
+    @property
+    def level_logit(self) -> float:
+        """The logit above which a voxel is foreground."""
+        return float(decoded(np.array(self.level, dtype=np.float32)))
+
     def read(self, box: VoxelBox) -> NDArray[np.uint8]:
         """A view of the codes of a box."""
         return self.values[box.slices_kji]

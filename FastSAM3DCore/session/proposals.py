@@ -147,7 +147,7 @@ class Proposer:
             if bool((crop[0] > -1).all() and (crop[1] < frame.size).all()):
                 break
         previous = self._previous(frame)
-        return Proposal(frame, previous, previous, torch.ones_like(previous), 0.0)
+        return Proposal(frame, previous, previous, torch.ones_like(previous), 0.0, self._grid.level_logit)
 
     def _whole(self, prompts: Sequence[Prompt], proposal: Proposal, focus: Focus, *, afresh: bool = False) -> Proposal:
         """The proposal, or if its crop cuts the change off, that of a wider one, averaged with it where both look.
@@ -184,7 +184,7 @@ class Proposer:
         if len(points) < len(prompts) or not points[0].positive or points[-1].positive:
             return False
         frame = self._frame(_middle(corners), self._side(corners))
-        inside = self._previous(frame) > 0
+        inside = self._previous(frame) > self._grid.level_logit
         if bool(inside.all()):
             return False
         place = self._engine.axes.from_ijk(points[-1].point_ijk)
@@ -271,13 +271,14 @@ class Proposer:
         closer = self._closer(frame)
         if closer is not None:
             logits = self._averaged(frame, logits, closer, self._ask(prompts, closer, afresh)[0])
-        return Proposal(frame, logits, previous, self._fade(frame, logits.shape), quality)
+        accept = self._fade(frame, logits.shape)
+        return Proposal(frame, logits, previous, accept, quality, self._grid.level_logit)
 
     def _ask(self, prompts: Sequence[Prompt], frame: CropFrame, afresh: bool) -> tuple[Tensor, Tensor, float]:
         """The network's logits in a crop, the logits so far, and the predicted IoU."""
         previous = self._nothing(frame) if afresh else self._previous(frame)
         seen = crop_prompts(self._engine, prompts, frame)
-        blank = not bool((previous > 0).any())
+        blank = not bool((previous > self._grid.level_logit).any())
         logits, quality = self._engine.decode(frame, seen, None if blank else previous)
         return logits, previous, quality
 
@@ -309,7 +310,7 @@ class Proposer:
         Returns:
             None if the crop holds no border.
         """
-        inside = self._previous(frame) > 0
+        inside = self._previous(frame) > self._grid.level_logit
         if bool(inside.all()) or not bool(inside.any()):
             return None
         reach = math.ceil(2 * coarse_mm / (frame.voxel_mm * self._engine.traits.mask_stride))

@@ -82,7 +82,7 @@ def polygon_mask(polygon_ijk: NDArray[np.float64], shape_ijk: Sequence[int]) -> 
 
 @lru_cache(maxsize=64)  # asked for every crop of every later prompt
 def polygon_points(polygon_ijk: tuple[IJK, ...], shape_ijk: tuple[int, int, int], count: int) -> NDArray[np.float64]:
-    """Up to `count` voxels of a scan inside a lasso, (n, 3) ijk, read-only: its middle first, the others evenly spread."""
+    """Up to `count` voxels of a scan inside a lasso, (n, 3) ijk, read-only: its middle, then evenly spread ones."""
     polygon = np.array(polygon_ijk)
     box, flags = polygon_mask(polygon, shape_ijk)
     where = np.argwhere(flags)[:, ::-1] + np.asarray(box.lower)
