@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from ..errors import WeightsError
-from .checkpoint import read_safetensors
+from ..modeling.hires import load_hires
+from .checkpoint import read_metadata
 from .convert import save_atomically, to_type
 from .loading import HIRES
 
@@ -23,7 +24,7 @@ def average_weights(shares: Mapping[Path, float], target: Path) -> None:
         target: a `.safetensors` path; float16, written atomically.
 
     Raises:
-        WeightsError: fewer than two files, a share that is not positive, or networks that differ in shape.
+        WeightsError: fewer than two files, a share that is not positive, networks that differ, or a damaged one.
         OutputError: the target cannot be written; nothing is left behind.
     """
     if len(shares) < 2 or not all(0 < share < float("inf") for share in shares.values()):
@@ -32,11 +33,11 @@ def average_weights(shares: Mapping[Path, float], target: Path) -> None:
     mean: dict[str, torch.Tensor] = {}
     first: dict[str, str] = {}
     for path, share in shares.items():
-        state, metadata = read_safetensors(path)
+        metadata = read_metadata(path)
         if metadata.get("arch") != HIRES or (first and metadata.get("config") != first.get("config")):
             raise WeightsError(f"{path.name} is not of the same network; only runs of one network can be averaged.")
         first = first or metadata
-        for name, tensor in state.items():
+        for name, tensor in load_hires(path).state_dict().items():
             part = tensor.double() * (share / total)
             mean[name] = mean[name] + part if name in mean else part
     parts = " + ".join(f"{share / total:.3g} {path.stem}" for path, share in shares.items())

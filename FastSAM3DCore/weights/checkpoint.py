@@ -120,10 +120,12 @@ def kind_of_file(path: Path) -> str:
         raise WeightsError(f"{path} is empty; download it again.")
     if head.startswith(b"PK\x03\x04"):
         return "zip"
-    if head.startswith(b"\x80"):
-        return "pickle"
+    # Ahead of the pickles, since a header's length may start with their first byte. No pickled weights pass for a
+    # header: where its length has zeros and its text a brace, they have torch's magic number or opcodes.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**31:
         return "safetensors"
+    if head.startswith(b"\x80"):
+        return "pickle"
     if head.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{path} is a Git LFS pointer, not the weights; fetch the real file (git lfs pull).")
     if head.lstrip().startswith(b"<"):

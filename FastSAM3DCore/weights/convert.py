@@ -12,7 +12,8 @@ from torch import Tensor
 from ..errors import OutputError, WeightsError
 from ..modeling.build import build_sam3d
 from ..modeling.config import ResidualRule
-from .checkpoint import read_checkpoint, read_metadata, read_safetensors
+from ..modeling.hires import load_hires
+from .checkpoint import read_checkpoint, read_metadata
 from .files import atomic_target
 from .loading import HIRES, checked_config, with_decoder
 
@@ -42,14 +43,15 @@ def convert_weights(
         The architecture: "fastsam3d-hires", "fastsam3d" or "sam-med3d".
 
     Raises:
-        WeightsError: the source is unusable, or its numbers are not finite in the type asked for.
+        WeightsError: the source is unusable or does not fit its network, or its numbers are not finite in the type
+            asked for.
         OutputError: the target cannot be written; nothing is left behind.
     """
     if target.suffix != ".safetensors":
         raise OutputError(f"{target.name}: converted weights are safetensors files; let the name end in .safetensors.")
-    if read_metadata(source).get("arch") == HIRES:
-        state, metadata = read_safetensors(source)
-        architecture = HIRES
+    metadata = read_metadata(source)
+    if metadata.get("arch") == HIRES:
+        architecture, state = HIRES, dict(load_hires(source).state_dict())
     else:
         checkpoint = read_checkpoint(source)
         if decoder_from is not None:

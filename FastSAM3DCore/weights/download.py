@@ -9,14 +9,12 @@ from urllib.parse import urlsplit
 
 from ..errors import WeightsError
 from .cache import CacheRecord, WeightsCache
-from .files import Progress, delete_leftover, exclusive, output_error, sha256_of
+from .files import WEIGHT_SUFFIXES, Progress, delete_leftover, exclusive, output_error, sha256_of
 from .install import Digest, keep, problem_of, stated_digest
 from .manifest import ModelEntry, manifest_entry
 from .transfer import ATTEMPTS, discard, fetch, name_in_url
 
 __all__ = ["download_weights", "mirror_urls"]
-
-WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def mirror_urls(entry: ModelEntry, mirror: str | None = None, env: Mapping[str, str] | None = None) -> list[str]:

@@ -20,6 +20,7 @@ else:
     import fcntl
 
 __all__ = [
+    "WEIGHT_SUFFIXES",
     "Progress",
     "atomic_target",
     "delete_leftover",
@@ -33,6 +34,9 @@ __all__ = [
 
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all (None if not known)."""
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+"""What ends like this is the path or address of a file, not a model's name."""
 
 logger = logging.getLogger(__name__)
 

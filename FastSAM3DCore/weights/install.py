@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import WeightsError
 from .cache import CacheRecord, WeightsCache
-from .files import Progress, delete_leftover, exclusive, output_error, sha256_of
+from .files import WEIGHT_SUFFIXES, Progress, delete_leftover, exclusive, output_error, sha256_of
 from .manifest import ModelEntry, load_manifest
 
 __all__ = [
@@ -94,7 +94,8 @@ def import_weights(
         The name it is loaded by, and its record.
 
     Raises:
-        WeightsError: unusable file, another digest, or another architecture than the name's.
+        WeightsError: unusable file, a name it could not be loaded by, another digest, or another architecture than
+            the name's.
         OutputError: the cache cannot be written.
     """
     digest = sha256_of(path, progress)
@@ -102,6 +103,7 @@ def import_weights(
     if name is not None:
         refuse_bundled(name)
         cache.path_of(name)  # refuses names that cannot be file names
+        refuse_file_name(name)
         stated = stated or stated_digest(name, cache)
     if problem := problem_of(path, digest, stated):
         raise WeightsError(f"{path}: {problem}.")
@@ -145,6 +147,13 @@ def refuse_bundled(name: str) -> None:
     entry = load_manifest().get(name)
     if entry is not None and entry.bundled:
         raise WeightsError(f"The model {name!r} comes with the installation; choose another name.")
+
+
+def refuse_file_name(name: str) -> None:
+    """Raise WeightsError if `load_model` would take a name for the path of a file."""
+    path = Path(name)
+    if path.suffix in WEIGHT_SUFFIXES:
+        raise WeightsError(f"{name!r} would be taken for a file at loading; name the model {path.stem!r} instead.")
 
 
 def name_for(architecture: str, name: str | None) -> str:

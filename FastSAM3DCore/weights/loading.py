@@ -15,6 +15,7 @@ from ..modeling.image_encoder import ImageEncoder3d
 from ..modeling.interface import PromptableModel
 from .cache import WeightsCache, cache_folder
 from .checkpoint import ENCODER, Checkpoint, read_checkpoint, read_metadata
+from .files import WEIGHT_SUFFIXES
 from .manifest import load_manifest
 
 __all__ = ["HIRES", "checked_config", "find_weights", "load_encoder", "load_model", "with_decoder"]
@@ -75,7 +76,7 @@ def find_weights(name_or_path: str | Path, cache_dir: str | Path | None) -> Path
     if entry is not None and (bundled := entry.bundled_path) is not None:
         return bundled
     path = Path(name).expanduser()
-    looks_like_path = isinstance(name_or_path, Path) or path.suffix in (".safetensors", ".pth", ".pt") or path.is_file()
+    looks_like_path = isinstance(name_or_path, Path) or path.suffix in WEIGHT_SUFFIXES or path.is_file()
     if entry is None and looks_like_path:
         return path
     cache = WeightsCache(cache_folder(cache_dir))

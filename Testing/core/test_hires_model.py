@@ -215,6 +215,32 @@ def test_an_unknown_setting_is_refused():
         HiresConfig.from_json(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "not a JSON object"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"width": "x"}', "width must be a whole number from 1 to 1024, not 'x'"),
+        ('{"width": -8}', "width must be"),
+        ('{"width": 100000, "heads": 1}', "width must be"),
+        ('{"depth": 0}', "depth must be"),
+        ('{"depth": true}', "depth must be"),
+        ('{"heads": 2.0}', "heads must be"),
+        ('{"window": -1}', "window must be a whole number from 0"),
+        ('{"decoder": 5}', "decoder must be three whole numbers, not 5"),
+        ('{"decoder": [8, 16]}', "decoder must be three"),
+        ('{"decoder": [8, 16, "x"]}', r"decoder\[2\] must be a whole number"),
+        ('{"name": 5}', "name must be text"),
+    ],
+)
+def test_settings_of_another_type_or_size_are_refused_in_one_line(text, message):
+    with pytest.raises(WeightsError, match=message) as caught:
+        HiresConfig.from_json(text)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
 def test_teacher_and_student_differ_in_the_trunk_only():
     teacher, student = build_hires(teacher_config()).state_dict(), build_hires(student_config()).state_dict()
     outside = {key for key in student if not key.startswith("encoder.trunk.")}

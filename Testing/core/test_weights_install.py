@@ -68,6 +68,15 @@ def test_a_name_that_is_no_file_name_is_refused(cache: WeightsCache, student_fil
     assert not cache.folder.exists()
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_name_that_would_be_taken_for_a_file_is_refused(cache: WeightsCache, student_file: Path, suffix: str) -> None:
+    with pytest.raises(WeightsError, match=rf"'student\{suffix}' would be taken for a file.*'student' instead"):
+        import_weights(student_file, cache, name="student" + suffix)
+    assert not cache.folder.exists()
+    import_weights(student_file, cache, name="student.v2")
+    assert load_model("student.v2", "cpu", cache_dir=cache.folder)
+
+
 def test_importing_the_wrong_architecture_under_a_published_name_is_refused(
     cache: WeightsCache, teacher_file: Path
 ) -> None:

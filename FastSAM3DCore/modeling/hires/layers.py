@@ -101,10 +101,16 @@ class TrunkBlock(nn.Module):
         heads: attention heads.
         attention: False leaves the depthwise convolution and the feed-forward layer only.
         window: tokens per axis of a sparse attention group; 0 for dense attention.
+
+    Raises:
+        ValueError: heads that the channels cannot be shared out among, or a single one for sparse attention.
     """
 
     def __init__(self, width: int, heads: int, attention: bool = True, window: int = 0) -> None:
         super().__init__()
+        if attention and (width % heads or (window and heads < 2)):
+            kind = "sparse" if window else "dense"
+            raise ValueError(f"{width} channels do not go with {heads} heads of {kind} attention")
         self.heads, self.window, self.attention = heads, window, attention
         self.position = FullPrecisionConv3d(width, width, 3, padding=1, groups=width)
         if attention:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...calibration import Calibration
 from ...errors import PromptError, WeightsError
+from ..build import NAMED_DIFFERENCES, key_differences, shapes_of
 from ..interface import ModelTraits
 from .config import ARCH, HiresConfig
 from .decoder import Candidates, HiresDecoder
@@ -114,8 +115,17 @@ class HiresModel(nn.Module):
 
 
 def build_hires(config: HiresConfig) -> HiresModel:
-    """A network with fresh random weights (from torch's global generator)."""
-    return HiresModel(config)
+    """A network with fresh random weights (from torch's global generator).
+
+    Raises:
+        WeightsError: sizes that do not go together.
+    """
+    try:
+        return HiresModel(config)
+    except ValueError as error:
+        raise WeightsError(
+            f"the sizes of the network {config.name!r:.60} do not fit ({error}); correct them, or export it again"
+        ) from error
 
 
 def save_hires(model: HiresModel, path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -142,17 +152,18 @@ def load_hires(path: Path, device: torch.device | str = "cpu") -> HiresModel:
     try:
         with safetensors.safe_open(path, framework="pt", device=str(device)) as archive:
             header: dict[str, Any] = archive.metadata() or {}
-            tensors = {key: archive.get_tensor(key).float() for key in archive.keys()}  # noqa: SIM118
+            # Copied, since float32 tensors are the mapped file itself.
+            tensors = {key: archive.get_tensor(key).to(torch.float32, copy=True) for key in archive.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"cannot read {path} as safetensors ({error}); download or export it again") from error
     if header.get("arch") != ARCH or "config" not in header:
         raise WeightsError(f"{path} holds {header.get('arch', 'an unnamed architecture')!r}, not {ARCH!r}")
-    model = build_hires(HiresConfig.from_json(header["config"])).to(device)
-    expected = model.state_dict()
-    differing = sorted(set(expected) ^ set(tensors))
-    differing += sorted(key for key in set(expected) & set(tensors) if expected[key].shape != tensors[key].shape)
-    if differing:
-        raise WeightsError(f"{path} does not fit its configuration: {', '.join(differing[:5])}; export it again")
-    model.load_state_dict(tensors)
+    with torch.device("meta"):  # allocates nothing, whatever sizes the file claims
+        model = build_hires(HiresConfig.from_json(header["config"]))
+    differences = key_differences(shapes_of(model.state_dict()), shapes_of(tensors))
+    if differences:
+        shown = ", ".join(differences[:NAMED_DIFFERENCES])
+        raise WeightsError(f"{path} does not fit its configuration: {shown}; export it again")
+    model.load_state_dict(tensors, assign=True)
     model.traits = replace(model.traits, calibration=Calibration.from_metadata(header))
     return model.eval()
