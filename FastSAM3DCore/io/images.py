@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..types import Volume
+from ..voxels import check_voxels
 from . import dicom
 from .native import affine_from_image, array_from_image
 from .reading import read_image
 
-__all__ = ["check_voxels", "load_labels", "load_volume"]
+__all__ = ["load_labels", "load_volume"]
 
 # Voxels looked at in one go when values are checked: keeps the temporary arrays below 64 MB.
 CHUNK_VOXELS = 1 << 24
@@ -37,7 +38,7 @@ def load_volume(path: Path | str, *, frame: int | None = None, series: str | Non
 
     Raises:
         ImageError: missing, empty, truncated or unreadable; not an image; 2D, 4D or colour without a choice
-            of `frame`; unusable geometry; NaN, infinite or constant voxels.
+            of `frame`; unusable geometry; NaN, infinite, huge or constant voxels.
     """
     path = Path(path)
     volume = _read(path, frame, series)
@@ -63,24 +64,6 @@ def load_labels(path: Path | str, *, frame: int | None = None) -> Volume:
             raise ImageError(f"{path.name} is not a label map: its values are not whole numbers.")
         rounded[chunk] = part
     return Volume(rounded, volume.ijk_to_ras)
-
-
-def check_voxels(array_kji: NDArray[Any], name: str = "The scan") -> None:
-    """Refuse voxel values with which nothing can be segmented.
-
-    Raises:
-        ImageError: NaN or infinite voxels, or one value everywhere.
-    """
-    lowest, highest = np.inf, -np.inf
-    for chunk in _chunks(array_kji):
-        part = array_kji[chunk]
-        low, high = part.min(), part.max()  # NaN and infinity show in these two
-        if not (np.isfinite(low) and np.isfinite(high)):
-            bad = int(np.count_nonzero(~np.isfinite(part)))
-            raise ImageError(f"{name} holds NaN or infinite voxels ({bad:,} of them or more); replace them first.")
-        lowest, highest = min(lowest, float(low)), max(highest, float(high))
-    if lowest == highest:
-        raise ImageError(f"{name} has the same value ({lowest:g}) in every voxel; there is nothing to segment.")
 
 
 def _chunks(array_kji: NDArray[Any]) -> Iterator[slice]:

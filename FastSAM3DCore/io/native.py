@@ -95,7 +95,8 @@ def _python_stderr_on(descriptor: int) -> Iterator[None]:
     if own is not sys.__stderr__:
         yield
         return
-    with open(descriptor, "w", buffering=1, encoding=own.encoding, errors=own.errors, closefd=False) as stream:
+    encoding, errors = (getattr(own, name, None) for name in ("encoding", "errors"))
+    with open(descriptor, "w", buffering=1, encoding=encoding, errors=errors, closefd=False) as stream:
         sys.stderr = stream
         try:
             yield

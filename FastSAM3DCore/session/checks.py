@@ -1,36 +1,18 @@
-"""Refuses scans and prompts that cannot be worked with, before anything changes."""
+"""Refuses prompts that cannot be worked with, before anything changes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..errors import ImageError, PromptError
-from ..prompts import BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
-from ..types import Volume, VoxelBox
-from .shapes import flat_axis
+from ..errors import PromptError
+from ..prompts import IJK, BoxPrompt, LassoPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
+from ..types import VoxelBox
+from .shapes import polygon_mask
 
-__all__ = ["check_prompt", "check_voxels", "inside_box", "inside_scan"]
-
-
-def check_voxels(volume: Volume) -> None:
-    """Refuse scans that cannot be normalised.
-
-    Raises:
-        ImageError: NaN or infinite voxels, or all voxels equal.
-    """
-    array = volume.array_kji
-    if array.dtype.kind == "f":
-        for plane in array:  # slice by slice: a whole-volume flag array would cost a byte per voxel
-            if not np.isfinite(plane).all():
-                raise ImageError(
-                    "The scan has NaN or infinite voxels; replace them (for example by 0) and load it again."
-                )
-    first = array[0, 0, 0]
-    if not any((plane != first).any() for plane in array):
-        raise ImageError(f"All voxels of the scan have the value {first}; there is nothing to segment.")
+__all__ = ["check_prompt", "inside_box", "inside_lasso", "inside_scan", "inside_stroke"]
 
 
-def inside_scan(point: tuple[float, float, float], scan: VoxelBox) -> tuple[float, float, float]:
+def inside_scan(point: IJK, scan: VoxelBox) -> IJK:
     """The point itself; PromptError if it lies outside the scan."""
     if not scan.contains(point):
         where = ", ".join(f"{v:.1f}" for v in point)
@@ -48,6 +30,21 @@ def inside_box(box: VoxelBox, scan: VoxelBox) -> VoxelBox:
     return clipped
 
 
+def inside_stroke(points: tuple[IJK, ...], scan: VoxelBox) -> tuple[IJK, ...]:
+    """The points themselves; PromptError if there are none, or one lies outside the scan."""
+    if not points:
+        raise PromptError("The scribble has no points.")
+    return tuple(inside_scan(point, scan) for point in points)
+
+
+def inside_lasso(polygon: tuple[IJK, ...], scan: VoxelBox) -> tuple[IJK, ...]:
+    """The polygon itself; PromptError if it is no contour in one slice, or holds no voxel of the scan."""
+    box, inside = polygon_mask(np.array(polygon, dtype=np.float64).reshape(-1, 3), scan.shape_ijk)
+    if box.is_empty or not inside.any():
+        raise PromptError("The lasso encloses no voxel of the scan; draw it larger and inside the scan.")
+    return polygon
+
+
 def check_prompt(prompt: Prompt, scan: VoxelBox) -> None:
     """Raise PromptError if a prompt of a log does not fit the scan."""
     match prompt:
@@ -56,10 +53,9 @@ def check_prompt(prompt: Prompt, scan: VoxelBox) -> None:
         case BoxPrompt():
             inside_box(prompt.box, scan)
         case ScribblePrompt():
-            for point in prompt.points_ijk:
-                inside_scan(point, scan)
+            inside_stroke(prompt.points_ijk, scan)
         case LassoPrompt():
-            flat_axis(np.array(prompt.polygon_ijk))
+            inside_lasso(prompt.polygon_ijk, scan)
         case MaskPrompt():
             if prompt.shape_kji != scan.shape_ijk[::-1]:
                 raise PromptError("A mask in the prompt log belongs to a scan of another size.")

@@ -26,14 +26,14 @@ from ..prompts import (
     as_ijk_list,
 )
 from ..types import MaskUpdate, ModelIdentity, Volume, VoxelBox
+from ..voxels import check_voxels
 from .acceptance import Proposal, restrict
-from .checks import check_prompt, check_voxels, inside_box, inside_scan
+from .checks import check_prompt, inside_box, inside_lasso, inside_scan, inside_stroke
 from .grid import UNDECIDED, Delta, LogitGrid
 from .history import History, Step
 from .painting import Painter
 from .proposals import Proposer
 from .refine import refinement_frames
-from .shapes import flat_axis, polygon_mask
 
 __all__ = ["LocalSession"]
 
@@ -65,7 +65,7 @@ class LocalSession:
 
     def set_image(self, volume: Volume) -> None:
         """Start on a scan; forgets mask, prompts and history."""
-        check_voxels(volume)
+        check_voxels(volume.array_kji)
         self.engine.set_volume(volume)
         i, j, k = volume.shape_ijk
         self._grid = LogitGrid((k, j, i))
@@ -148,21 +148,12 @@ class LocalSession:
 
     def add_scribble(self, points_ijk: Iterable[Sequence[float]], positive: bool = True) -> MaskUpdate:
         """A stroke along a polyline."""
-        points = as_ijk_list(points_ijk)
-        if not points:
-            raise PromptError("The scribble has no points.")
-        return self._add(
-            ScribblePrompt(self._next_id, tuple(inside_scan(p, self.grid.box) for p in points), bool(positive))
-        )
+        points = inside_stroke(as_ijk_list(points_ijk), self.grid.box)
+        return self._add(ScribblePrompt(self._next_id, points, bool(positive)))
 
     def add_lasso(self, polygon_ijk: Iterable[Sequence[float]], positive: bool = True) -> MaskUpdate:
         """A closed contour in one slice plane."""
-        polygon = as_ijk_list(polygon_ijk)
-        array = np.array(polygon, dtype=np.float64).reshape(-1, 3)
-        flat_axis(array)
-        box, inside = polygon_mask(array, self.engine.volume.shape_ijk)
-        if box.is_empty or not inside.any():
-            raise PromptError("The lasso encloses no voxel of the scan; draw it larger and inside the scan.")
+        polygon = inside_lasso(as_ijk_list(polygon_ijk), self.grid.box)
         return self._add(LassoPrompt(self._next_id, polygon, bool(positive)))
 
     def set_mask(self, mask_kji: NDArray[Any]) -> MaskUpdate:

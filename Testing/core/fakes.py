@@ -106,6 +106,8 @@ class FakeSession:
             raise PromptError("A lasso needs at least three points.")
         if _plane_axis(points) is None:
             raise PromptError("A lasso must lie in one slice: give all its points the same i, j or k.")
+        if not _inside_polygon(points, self._probability.shape).any():
+            raise PromptError("A lasso must hold at least one voxel's centre.")
         return self._add(LassoPrompt(self._next_id, points, bool(positive)))
 
     def set_mask(self, mask_kji: NDArray[Any]) -> MaskUpdate:

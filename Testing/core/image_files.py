@@ -101,6 +101,14 @@ def _with(array: NDArray[Any], value: float) -> NDArray[Any]:
     return out
 
 
+def _voxels_at(path: Path, offset: float) -> Path:
+    """A NIfTI file whose header says that its voxels start at a place that is none."""
+    content = bytearray(write_nifti(path, voxels()).read_bytes())
+    struct.pack_into("<f", content, 108, offset)
+    path.write_bytes(content)
+    return path
+
+
 SHEAR = np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 SINGULAR = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
@@ -116,6 +124,9 @@ BAD_SCANS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "cut.nii": (lambda p: truncated(write_nifti(p, voxels())), ("truncated",)),
     "cut.nii.gz": (lambda p: truncated(write_nifti(p, voxels())), ("truncated",)),
     "header_only.nii.gz": (lambda p: truncated(write_nifti(p, voxels()), 0.01), ("truncated",)),
+    "nan_offset.nii": (lambda p: _voxels_at(p, np.nan), ("header is damaged", "vox_offset nan")),
+    "inf_offset.nii": (lambda p: _voxels_at(p, np.inf), ("header is damaged", "vox_offset inf")),
+    "negative_offset.nii": (lambda p: _voxels_at(p, -9), ("header is damaged", "vox_offset -9")),
     "cut.nrrd": (lambda p: truncated(write_image(p, voxels())), ("truncated",)),
     "cut.mha": (lambda p: truncated(write_image(p, voxels())), ("truncated",)),
     "flat.png": (lambda p: write_image(p, voxels((12, 14), np.uint8)), ("2D",)),
@@ -127,6 +138,8 @@ BAD_SCANS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "nan.nii.gz": (lambda p: write_nifti(p, _with(voxels(), np.nan)), ("NaN",)),
     "inf.nii.gz": (lambda p: write_nifti(p, _with(voxels(), -np.inf)), ("infinite",)),
     "nan.nrrd": (lambda p: write_image(p, _with(voxels(), np.nan)), ("NaN",)),
+    "filled.nii.gz": (lambda p: write_nifti(p, _with(voxels(), -3.4e38)), ("-3.4e+38", "no value")),
+    "filled.nrrd": (lambda p: write_image(p, _with(voxels().astype(np.float64), 1e39)), ("1e+39", "no value")),
     "constant.nii.gz": (lambda p: write_nifti(p, np.full(SHAPE, 7.0)), ("same value (7)",)),
     "zero_pixdim.nii": (lambda p: write_nifti(p, voxels(), pixdim=(1, 1, 0)), ("spacing", "zero")),
     "zero_sform.nii": (lambda p: write_nifti(p, voxels(), sform=np.diag([1.0, 1, 0, 1])), ("spacing", "zero")),
