@@ -145,10 +145,10 @@ def prompt_from_dict(data: Any) -> Prompt:
         if kind == "mask":
             k, j, i = (int(v) for v in data["shape_kji"])
             runs = np.asarray(data["runs"], dtype=np.int64)
-            if runs.ndim != 1 or (runs < 0).any() or int(runs.sum()) != k * j * i:
+            if runs.ndim != 1 or (runs < 0).any() or sum(runs.tolist()) != k * j * i:  # runs.sum() may wrap around
                 raise PromptError("A mask in the prompt log does not fill its own shape; the file is damaged.")
             return MaskPrompt(id, (k, j, i), runs)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, PromptError):
             raise
         raise PromptError(f"A prompt in the log cannot be read: {data!r:.120}.") from error
@@ -168,8 +168,8 @@ def prompts_from_json(text: str) -> list[Prompt]:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PromptError(f"The prompt log is not valid JSON (line {error.lineno}: {error.msg}).") from error
+    except (ValueError, RecursionError) as error:  # also a number of too many digits, or lists too deep
+        raise PromptError(f"The prompt log is not valid JSON ({error}).") from error
     if not isinstance(data, dict) or data.get("format") != LOG_FORMAT or not isinstance(data.get("prompts"), list):
         raise PromptError(f"The prompt log is not of the format {LOG_FORMAT!r}.")
     return [prompt_from_dict(entry) for entry in data["prompts"]]
@@ -183,8 +183,8 @@ def as_ijk(point: Sequence[float] | NDArray[Any]) -> IJK:
     """
     try:
         values = [float(v) for v in point]
-    except (TypeError, ValueError) as error:
-        raise PromptError(f"A point needs three numbers (i, j, k), got {point!r}.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PromptError(f"A point needs three numbers (i, j, k), got {point!r:.80}.") from error
     if len(values) != 3 or not np.isfinite(values).all():
         raise PromptError(f"A point needs three finite numbers (i, j, k), got {point!r}.")
     return (values[0], values[1], values[2])

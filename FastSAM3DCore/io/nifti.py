@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def read_header(path: Path) -> NiftiHeader | None:
     """Read the header of a single-file NIfTI; None if the file is not one after all.
 
     Raises:
-        ImageError: the compressed stream ends inside the header.
+        ImageError: the compressed stream ends inside the header, or the header's data offset is no place in a file.
     """
     try:
         with gzip.open(path, "rb") if _is_gzip(path) else path.open("rb") as file:
@@ -100,14 +101,16 @@ def _parse(raw: bytes, order: str, layout: dict[str, tuple[int, str]]) -> NiftiH
         offset, code = layout[name]
         return struct.unpack_from(order + code, raw, offset)
 
-    dim = read("dim")
+    dim, offset = read("dim"), read("vox_offset")[0]
+    if not 0 <= offset < math.inf:  # nor NaN
+        raise ImageError(f"The header is damaged (vox_offset {offset:g}); copy or download the file again.")
     rank = dim[0] if 1 <= dim[0] <= 7 else 0
     shape = tuple(int(n) for n in dim[1 : rank + 1])
     voxels = int(np.prod([max(n, 0) for n in shape], dtype=object)) if shape else 0
     return NiftiHeader(
         shape=shape,
         pixdim=tuple(float(v) for v in read("pixdim")[1 : rank + 1]),
-        data_offset=int(read("vox_offset")[0]),
+        data_offset=int(offset),
         data_bytes=voxels * int(read("bitpix")[0]) // 8,
         float_dtype=order + _FLOATS[read("datatype")[0]] if read("datatype")[0] in _FLOATS else "",
         qform_code=int(read("qform_code")[0]),

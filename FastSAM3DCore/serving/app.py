@@ -100,7 +100,7 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
         lease = service.registry.get(lease_id)
         if lease is None:
             return _lost()
-        service.reserve(lease, request)
+        service.registry.check_room(service.announced(request).nbytes)
         return Response(status_code=204)
 
     @app.put("/v1/sessions/{lease_id}/volume")
@@ -156,25 +156,24 @@ class _Service:
         await self._close_idle()
         return self.registry.open()
 
-    def reserve(self, lease: Lease, request: Request) -> VolumeUpload:
-        """Room for the scan that a request describes; refuses one that is too large or unusable."""
-        upload = VolumeUpload(request.headers.get(GEOMETRY_HEADER, ""), self._limits.volume_bytes)
-        self.registry.reserve(lease, upload.nbytes, upload.voxels)
-        return upload
+    def announced(self, request: Request) -> VolumeUpload:
+        """The scan that a request describes; refuses one that is too large or unusable."""
+        return VolumeUpload(request.headers.get(GEOMETRY_HEADER, ""), self._limits.volume_bytes)
 
     async def take_volume(self, lease: Lease, request: Request) -> Response:
-        """A scan for a session; the session forgets what it had."""
+        """A scan for a session; the session forgets what it had, unless the scan is refused."""
         async with lease.turn():
-            upload = self.reserve(lease, request)
-            async for piece in request.stream():
-                await run_in_threadpool(upload.feed, piece)
-            volume = upload.volume()
+            upload = self.announced(request)
+            with self.registry.room(lease, upload.nbytes, upload.voxels):
+                async for piece in self._pieces(request):
+                    await run_in_threadpool(upload.feed, piece)
+                volume = upload.volume()
 
-            def start() -> dict[str, Any]:
-                lease.session.set_image(volume)
-                return lease.state()
+                def start() -> dict[str, Any]:
+                    lease.session.set_image(volume)
+                    return lease.state()
 
-            state = await self.on_worker(lambda: lease.run(start))
+                state = await self.on_worker(lambda: lease.run(start))
             return Response(pack({"state": state}), media_type=FRAME)
 
     async def call(self, lease: Lease, request: Request) -> Response:
@@ -206,11 +205,28 @@ class _Service:
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
-        async for piece in request.stream():
+        async for piece in self._pieces(request):
             body += piece
             if len(body) > self._limits.call_bytes:
                 raise ImageError(f"The call takes more than {self._limits.call_bytes / 1e6:.0f} MB; it was not read.")
         return bytes(body)
+
+    async def _pieces(self, request: Request) -> AsyncIterator[bytes]:
+        """A request's body as it comes in.
+
+        Raises:
+            RemoteError: nothing came for too long.
+        """
+        stream, patience = request.stream(), self._limits.stalled_seconds
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    piece = await anext(stream, None)
+            except TimeoutError as error:
+                raise RemoteError(f"Nothing came for {patience:g} s; check the network and send it again.") from error
+            if piece is None:
+                return
+            yield piece
 
     async def clean_up(self) -> None:
         """Close idle sessions, for as long as the server runs."""

@@ -16,10 +16,23 @@ from ..protocol import SegmentationSession
 from ..types import MaskUpdate, VoxelBox
 from .wire import Message, pack
 
-__all__ = ["LOST", "box_fields", "box_from", "call_from", "error_fields", "error_from", "pack_update", "update_from"]
+__all__ = [
+    "LOST",
+    "UPDATE_ARRAYS",
+    "box_fields",
+    "box_from",
+    "call_from",
+    "error_fields",
+    "error_from",
+    "pack_update",
+    "update_from",
+]
 
 LOST = 410
 """HTTP status for a session that is not there (any more); the client opens another one."""
+
+UPDATE_ARRAYS = 3
+"""Most arrays in an answer: mask, probability and uncertainty of the same box."""
 
 KNOWN_ERRORS = {name: getattr(errors, name) for name in errors.__all__}
 
@@ -40,7 +53,7 @@ def box_from(value: Any) -> VoxelBox | None:
     try:
         lower, upper = value
         return VoxelBox(tuple(lower), tuple(upper))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PromptError(f"A box needs two corners of three numbers, got {value!r:.80}.") from error
 
 
@@ -82,7 +95,7 @@ def call_from(message: Message) -> tuple[int, Call]:
     fields, arrays = message
     try:
         return int(fields["number"]), _READERS[fields["call"]](fields, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, FastSAM3DError):
             raise
         raise RemoteError(f"The call cannot be read ({error!r}); update client and server.") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +28,10 @@ class Limits:
     Attributes:
         sessions: open at the same time.
         volume_bytes: voxels of one scan, unpacked.
-        total_bytes: voxels of all scans.
+        total_bytes: voxels of all scans, with those on their way.
         call_bytes: body of a call; a hand-edited mask of a 512x512x600 scan takes 2 MB.
         idle_seconds: a session that was not used for this long is closed.
+        stalled_seconds: a request of which nothing came for this long is given up.
     """
 
     sessions: int = 8
@@ -38,6 +39,7 @@ class Limits:
     total_bytes: int = 8 * 2**30
     call_bytes: int = 64 * 2**20
     idle_seconds: float = 1800.0
+    stalled_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Registry:
     def __init__(self, factory: SessionFactory, limits: Limits) -> None:
         self._factory, self._limits = factory, limits
         self.leases: dict[str, Lease] = {}
+        self._arriving = 0
 
     def open(self) -> Lease:
         """A new session.
@@ -156,16 +159,32 @@ class Registry:
         """A session by its id; None if it was closed or expired."""
         return self.leases.get(lease_id)
 
-    def reserve(self, lease: Lease, nbytes: int, voxels: int) -> None:
-        """Account for a session's new scan, before its voxels are taken.
+    def check_room(self, nbytes: int) -> None:
+        """Refuse a scan for which there is no room beside those that are loaded and those on their way.
 
         Raises:
             RemoteError: all scans together would take too much memory.
         """
-        others = sum(other.nbytes for other in self.leases.values() if other is not lease)
-        if others + nbytes > self._limits.total_bytes:
-            raise RemoteError("The server's memory is full of other scans; try again later, or compute locally.")
-        lease.nbytes, lease.voxels = nbytes, voxels
+        held = sum(lease.nbytes for lease in self.leases.values()) + self._arriving
+        if held + nbytes > self._limits.total_bytes:
+            raise RemoteError(
+                "The server's memory is full of scans; close one of yours, try again later, or compute locally."
+            )
+
+    @contextmanager
+    def room(self, lease: Lease, nbytes: int, voxels: int) -> Iterator[None]:
+        """Room for a scan on its way, beside the session's old one; the session's own if the block ends well.
+
+        Raises:
+            RemoteError: as `check_room`.
+        """
+        self.check_room(nbytes)
+        self._arriving += nbytes  # not with the lease: a session that is closed meanwhile does not free it
+        try:
+            yield
+            lease.nbytes, lease.voxels = nbytes, voxels
+        finally:
+            self._arriving -= nbytes
 
     def expire(self) -> list[Lease]:
         """Drop sessions that nobody used for long; returns them, to be closed on the worker."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from ..errors import FastSAM3DError, ImageError, PromptError, RemoteError
 from ..prompts import Prompt, as_ijk, as_ijk_list, prompt_from_dict, prompt_to_dict
 from ..types import MaskUpdate, ModelIdentity, Volume, VoxelBox
-from .connection import Connection, SessionLostError
-from .messages import box_fields, update_from
+from .connection import Body, Connection, SessionLostError
+from .messages import UPDATE_ARRAYS, box_fields, update_from
 from .uploads import GEOMETRY_HEADER, geometry_of, volume_pieces
 from .wire import Message, pack, unpack
 
@@ -56,17 +57,16 @@ class RemoteSession:
         return self._model
 
     def set_image(self, volume: Volume) -> None:
-        """Start on a scan: send it to the server; forgets mask, prompts and history."""
-        self._volume, self._threshold = None, 0.5
-        self._forget()
-        if not self._id:
-            self._open()
+        """Start on a scan: send it to the server; forgets mask, prompts and history once the server has taken it."""
+        known = self._id
         try:
-            self._send_volume(volume)
-        except SessionLostError:
-            self._open()
-            self._send_volume(volume)
-        self._volume = volume
+            state = self._start_on(volume)
+        except FastSAM3DError:
+            if self._id != known:  # a new session, without the old scan: the next call restores that
+                self._abandon()
+            raise
+        self._volume, self._threshold = volume, 0.5
+        self._note(state)
 
     def close(self) -> None:
         """End the session on the server."""
@@ -183,18 +183,25 @@ class RemoteSession:
     def _exchange(self, name: str, arrays: dict[str, NDArray[Any]] | None, fields: dict[str, Any]) -> Message:
         self._number += 1
         body = pack({"call": name, "number": self._number, **fields}, arrays, bits="mask")
+        # The number makes a repeated call safe: the server answers it again without carrying it out again.
+        message = self._deliver("POST", "calls", body, UPDATE_ARRAYS * self._image().array_kji.size)
+        self._note(message[0]["state"])
+        return message
+
+    def _deliver(
+        self, method: str, path: str, body: Body, maximum_voxels: int, headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """Send what changes the server's session, twice if the connection breaks; its answer."""
         try:
-            # The number makes a repeated call safe: the server answers it again without carrying it out again.
-            answer = self._connection.send("POST", f"/v1/sessions/{self._id}/calls", body, repeat=True)
+            url = f"/v1/sessions/{self._id}/{path}"
+            answer = self._connection.send(method, url, body, repeat=True, headers=headers)
+            return unpack(answer, maximum_voxels=maximum_voxels)
         except SessionLostError:
             raise
         except RemoteError:
-            # Whether the call was carried out is not known: never go on with that session.
+            # Whether it was carried out is not known: never go on with that session.
             self._abandon()
             raise
-        message = unpack(answer, maximum_voxels=self._image().array_kji.size)
-        self._note(message[0]["state"])
-        return message
 
     def _open(self) -> None:
         told = self._connection.send_json("POST", "/v1/sessions", repeat=True)  # one too many expires by itself
@@ -204,12 +211,21 @@ class RemoteSession:
         except (KeyError, TypeError) as error:
             raise RemoteError(f"{self._connection.url} is not a FastSAM3D server; check the address.") from error
 
-    def _send_volume(self, volume: Volume) -> None:
+    def _start_on(self, volume: Volume) -> dict[str, Any]:
+        """Send a scan, to another session if the server has lost this one; the session's state after it."""
+        if self._id:
+            with suppress(SessionLostError):
+                return self._send_volume(volume)
+        self._open()
+        return self._send_volume(volume)
+
+    def _send_volume(self, volume: Volume) -> dict[str, Any]:
         headers = {GEOMETRY_HEADER: geometry_of(volume)}
-        path = f"/v1/sessions/{self._id}/volume"
-        self._connection.send("POST", path, repeat=True, headers=headers)  # refused before any voxel travels
-        answer = self._connection.send("PUT", path, lambda: volume_pieces(volume), repeat=True, headers=headers)
-        self._note(unpack(answer, maximum_voxels=0)[0]["state"])
+        # Refused before any voxel travels, and with the old scan untouched.
+        self._connection.send("POST", f"/v1/sessions/{self._id}/volume", repeat=True, headers=headers)
+        answer = self._deliver("PUT", "volume", lambda: volume_pieces(volume), 0, headers)
+        state: dict[str, Any] = answer[0]["state"]
+        return state
 
     def _restore(self) -> None:
         """The session is gone: another one with the same scan, log and threshold."""
@@ -218,7 +234,7 @@ class RemoteSession:
         self._id = ""
         self._open()
         try:
-            self._send_volume(volume)
+            self._note(self._send_volume(volume))
             if order:
                 self._exchange("replay", None, {"prompts": [prompt_to_dict(log[key]) for key in order]})
             if self._threshold != 0.5:

@@ -56,16 +56,17 @@ class VolumeUpload:
             told: dict[str, Any] = json.loads(geometry)
             dtype, shape = voxel_type(told["dtype"]), tuple(int(n) for n in told["shape_kji"])
             self._affine = np.array(told["ijk_to_ras"], dtype=np.float64)
-        except (ValueError, KeyError, TypeError) as error:
+            self.voxels = voxel_count(shape, 2**62)
+            grid = np.broadcast_to(np.zeros((), dtype), shape)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise RemoteError(f"The scan's description is damaged ({error}); send it again.") from error
-        self.voxels = voxel_count(shape, 2**62)
         self.nbytes = self.voxels * dtype.itemsize
         if self.nbytes > maximum_bytes:
             raise ImageError(
                 f"The scan takes {self.nbytes / 1e6:.0f} MB; this server takes {maximum_bytes / 1e6:.0f} MB. "
                 "Crop it, or ask for a higher limit (--max-volume-mb)."
             )
-        Volume(np.broadcast_to(np.zeros((), dtype), shape), self._affine)  # refuses a bad grid before any voxel is sent
+        Volume(grid, self._affine)  # refuses a bad grid before any voxel is sent
         self._array: NDArray[Any] = np.empty(shape, dtype)
         self._bytes = self._array.reshape(-1).view(np.uint8)
         self._filled = 0

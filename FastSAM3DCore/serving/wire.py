@@ -65,7 +65,7 @@ def unpack(data: bytes, *, maximum_voxels: int) -> Message:
 
     Args:
         data: the whole message.
-        maximum_voxels: no array may be larger.
+        maximum_voxels: of all arrays together.
 
     Raises:
         RemoteError: damaged, cut short, or larger than allowed.
@@ -77,12 +77,13 @@ def unpack(data: bytes, *, maximum_voxels: int) -> Message:
     try:
         head = json.loads(inflate(data[start : start + length], MAXIMUM_JSON_BYTES))
         fields, described = dict(head["fields"]), list(head["blocks"])
-        arrays, at = {}, start + length
+        arrays, at, left = {}, start + length, maximum_voxels
         for block in described:
             size = int(block["bytes"])
-            arrays[str(block["name"])] = _array(block, data[at : at + size], maximum_voxels)
-            at += size
-    except (ValueError, KeyError, TypeError) as error:
+            array = _array(block, data[at : at + size], left)
+            arrays[str(block["name"])] = array
+            at, left = at + size, left - array.size
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RemoteError(f"The message is damaged ({error}); try again.") from error
     if at != len(data):
         raise RemoteError("The message was cut short; try again.")

@@ -9,7 +9,7 @@ import torch
 
 from FastSAM3DCore.engine import Engine
 from FastSAM3DCore.errors import ImageError, PromptError
-from FastSAM3DCore.prompts import prompts_from_json, prompts_to_json
+from FastSAM3DCore.prompts import LassoPrompt, ScribblePrompt, prompts_from_json, prompts_to_json
 from FastSAM3DCore.protocol import SegmentationSession
 from FastSAM3DCore.session import LocalSession
 from FastSAM3DCore.types import Volume, VoxelBox
@@ -162,6 +162,9 @@ def test_a_new_prompt_after_undo_drops_what_was_undone(session):
         lambda s: s.remove_prompt(999),
         lambda s: s.set_threshold(0.0),
         lambda s: s.set_threshold(1.5),
+        lambda s: s.replay([ScribblePrompt(1, ())]),
+        lambda s: s.replay([LassoPrompt(1, ((3.2, 3.2, 3.0), (3.4, 3.2, 3.0), (3.2, 3.4, 3.0)))]),
+        lambda s: s.replay([LassoPrompt(1, ((90.0, 90.0, 3.0), (99.0, 90.0, 3.0), (99.0, 99.0, 3.0)))]),
     ],
 )
 def test_a_rejected_call_changes_nothing(session, call):
@@ -266,6 +269,21 @@ def test_images_that_cannot_be_normalised_are_refused(session, fill):
         array[3, 3, 3] = fill
     with pytest.raises(ImageError):
         session.set_image(Volume(array))
+
+
+def test_a_rejected_image_changes_nothing(session):
+    session.add_point(CENTRE)
+    session.add_point((30, 28, 17))
+    session.undo()
+    session.set_threshold(0.4)
+    before, depth = state(session), undo_depth(session)
+    with pytest.raises(ImageError):
+        session.set_image(Volume(np.full((8, 8, 8), np.nan, np.float32)))
+    assert state(session) == before
+    assert undo_depth(session) == depth
+    session.add_point((30, 28, 17))
+    session.set_mask(np.roll(session.mask(), 2, axis=0))
+    assert len(session.prompts) == 3
 
 
 def test_a_new_image_starts_afresh(session):

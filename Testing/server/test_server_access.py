@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+
 import numpy as np
 import pytest
 import requests
@@ -9,14 +13,31 @@ import requests
 from FastSAM3DCore.errors import ImageError, RemoteError
 from FastSAM3DCore.serving import RemoteSession
 from FastSAM3DCore.serving.registry import Limits
+from FastSAM3DCore.serving.uploads import GEOMETRY_HEADER, geometry_of
 from FastSAM3DCore.types import Volume
-from Testing.server.running import running
+from Testing.server.running import Running, running
+from Testing.server.slow import wait_for
 
 TOKEN = "correct-horse-battery"
 
 
 def scan(*shape):
     return Volume(np.arange(np.prod(shape), dtype=np.int16).reshape(shape))
+
+
+def unusable(*shape):
+    return Volume(np.full(shape, np.nan, np.float32))
+
+
+@contextmanager
+def stalled(server: Running, method: str, path: str, volume: Volume) -> Iterator[HTTPConnection]:
+    """A request to a session of which one byte comes and then nothing."""
+    with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=10)) as connection:
+        connection.putrequest(method, f"/v1/sessions/{path}")
+        connection.putheader("Content-Length", "1000")
+        connection.putheader(GEOMETRY_HEADER, geometry_of(volume))
+        connection.endheaders(b"x")
+        yield connection
 
 
 def test_without_the_right_key_nobody_comes_in():
@@ -72,12 +93,61 @@ def test_all_scans_together_are_bounded_and_a_closed_session_makes_room():
         first, second = RemoteSession(server.url), RemoteSession(server.url)
         first.set_image(scan(12, 12, 12))
         second.set_image(scan(12, 12, 12))
-        first.set_image(scan(13, 12, 12))  # its own old scan does not count
+        first.add_point((5, 5, 5))
         third = RemoteSession(server.url)
-        with pytest.raises(RemoteError, match="full of other scans"):
-            third.set_image(scan(12, 12, 12))
+        for session in (first, third):  # until a new scan is taken, the old one is kept beside it
+            with pytest.raises(RemoteError, match="full of scans"):
+                session.set_image(scan(12, 12, 12))
+        first.undo()  # the session it had, not one with the log replayed
         second.close()
+        first.set_image(scan(11, 12, 12))
         third.set_image(scan(12, 12, 12))
+        assert sum(lease.nbytes for lease in server.leases.values()) == (11 + 12) * 12 * 12 * 2
+
+
+def test_to_announce_a_scan_changes_nothing():
+    with running() as server:
+        session = RemoteSession(server.url)
+        session.set_image(scan(12, 12, 12))
+        url, headers = f"{server.url}/v1/sessions/{session._id}/volume", {GEOMETRY_HEADER: geometry_of(scan(1, 1, 2))}
+        assert requests.post(url, headers=headers, timeout=5).status_code == 204
+        assert (server.only().nbytes, server.only().voxels) == (3456, 1728)
+        assert not session.set_mask(np.ones((12, 12, 12))).box.is_empty
+
+
+def test_a_scan_that_is_refused_after_it_came_takes_no_room_and_the_old_one_stays():
+    with running(limits=Limits(total_bytes=5000)) as server:
+        session = RemoteSession(server.url)
+        session.set_image(scan(12, 12, 12))
+        for _ in range(3):
+            with pytest.raises(ImageError, match="NaN"):
+                session.set_image(unusable(5, 6, 7))
+        assert (server.only().nbytes, server.only().voxels) == (3456, 1728)
+        assert not session.set_mask(np.ones((12, 12, 12))).box.is_empty
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "volume"), ("POST", "calls")])
+def test_a_request_that_stalls_is_given_up_and_its_session_expires(method, path):
+    with running(limits=Limits(sessions=1, idle_seconds=0.2, stalled_seconds=0.1)) as server:
+        session = RemoteSession(server.url)
+        with stalled(server, method, f"{session._id}/{path}", scan(12, 12, 12)) as connection:
+            answer = connection.getresponse()
+            assert answer.status == RemoteError.http_status
+            assert b"Nothing came for 0.1 s" in answer.read()
+        wait_for(lambda: not server.leases)
+        RemoteSession(server.url).set_image(scan(12, 12, 12))
+
+
+def test_a_scan_on_its_way_has_its_room_even_if_its_session_is_closed_meanwhile():
+    with running(limits=Limits(total_bytes=5000, stalled_seconds=0.5)) as server:
+        session, other = RemoteSession(server.url), RemoteSession(server.url)
+        with stalled(server, "PUT", f"{session._id}/volume", scan(12, 12, 12)) as connection:
+            wait_for(lambda: server.leases[session._id].waiting == 1)
+            session.close()
+            with pytest.raises(RemoteError, match="full of scans"):
+                other.set_image(scan(12, 12, 12))
+            connection.getresponse().read()
+        other.set_image(scan(12, 12, 12))
 
 
 def test_a_full_server_says_so():

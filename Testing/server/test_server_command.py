@@ -97,6 +97,25 @@ def test_a_missing_key_file_or_certificate_is_said(capsys, tmp_path):
     assert "There is no file" in run(capsys, "--ssl-certfile", str(tmp_path / "no"))[1]
 
 
+def test_a_key_without_its_certificate_is_refused(capsys, tmp_path):
+    (tmp_path / "key.pem").write_text("a key")
+    code, error = run(capsys, "--ssl-keyfile", str(tmp_path / "key.pem"))
+    assert code == 2
+    assert "--ssl-certfile" in error
+    assert error.count("\n") == 1
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line_and_no_address_is_announced(capsys, tmp_path):
+    certificate = tmp_path / "cert.pem"
+    certificate.write_text("not a certificate")
+    code = main(["serve", "--port", "0", "--device", "cpu", "--ssl-certfile", str(certificate)])
+    out, error = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert f"{certificate} cannot be used" in error
+    assert error.count("\n") == 1
+
+
 def test_a_taken_port_is_one_line(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, error = run(capsys, "--port", str(taken.getsockname()[1]))

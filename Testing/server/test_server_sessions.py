@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 
-from FastSAM3DCore.errors import CancelledError, DeviceError, PromptError, RemoteError
+from FastSAM3DCore.errors import CancelledError, DeviceError, ImageError, PromptError, RemoteError
 from FastSAM3DCore.prompts import prompts_to_json
 from FastSAM3DCore.serving import RemoteSession, connection
 from FastSAM3DCore.serving.registry import Limits
@@ -264,6 +264,44 @@ def test_a_scan_whose_upload_breaks_is_sent_again(through_proxy):
     session.set_image(scan(20))
     assert session.mask().shape == (20, 20, 20)
     assert len(server.leases) == 1
+
+
+def test_a_scan_of_which_nobody_knows_whether_it_was_taken_leaves_the_old_one_in_force(through_proxy):
+    session, proxy, made, server = through_proxy
+    session.add_point((5, 5, 5))
+    session.set_threshold(0.4)
+    before, log = session.mask(), prompts_to_json(session.prompts)
+    take = made[0].set_image
+
+    def take_and_break(volume):
+        take(volume)
+        proxy.break_next = 1
+
+    made[0].set_image = take_and_break
+    with pytest.raises(RemoteError, match="check the address, the network and whether the server runs"):
+        session.set_image(scan(20))
+    assert made[0].mask().shape == (20, 20, 20)
+    assert prompts_to_json(session.prompts) == log
+    assert session.can_undo
+    assert np.array_equal(session.mask(), before)
+    session.add_point((12, 12, 12))
+    assert len(session.prompts) == 2
+    wait_for(lambda: len(server.leases) == 1)
+
+
+def test_a_scan_that_is_refused_after_the_session_was_lost_leaves_the_old_one_in_force():
+    with running() as server:
+        session = opened(server)
+        session.add_point((5, 5, 5))
+        before, log = session.mask(), prompts_to_json(session.prompts)
+        server.leases.clear()
+        with pytest.raises(ImageError, match="NaN"):
+            session.set_image(Volume(np.full((8, 8, 8), np.nan, np.float32)))
+        assert prompts_to_json(session.prompts) == log
+        assert np.array_equal(session.mask(), before)
+        session.set_image(scan(20))
+        assert session.prompts == ()
+        assert not session.mask().any()
 
 
 def test_numbers_out_of_step_are_refused():

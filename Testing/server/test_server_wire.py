@@ -11,7 +11,14 @@ import pytest
 
 from FastSAM3DCore import errors
 from FastSAM3DCore.errors import FastSAM3DError, ImageError, PromptError, RemoteError
-from FastSAM3DCore.serving.messages import call_from, error_fields, error_from, pack_update, update_from
+from FastSAM3DCore.serving.messages import (
+    UPDATE_ARRAYS,
+    call_from,
+    error_fields,
+    error_from,
+    pack_update,
+    update_from,
+)
 from FastSAM3DCore.serving.uploads import VolumeUpload, geometry_of, volume_pieces
 from FastSAM3DCore.serving.wire import MAGIC, VOXEL_TYPES, inflate, pack, unpack
 from FastSAM3DCore.types import MaskUpdate, Volume, VoxelBox
@@ -52,7 +59,7 @@ def test_an_update_survives_with_all_it_has():
         7,
         {"total": 0.25},
     )
-    again = update_from(unpack(pack_update(update, {}), maximum_voxels=6))
+    again = update_from(unpack(pack_update(update, {}), maximum_voxels=UPDATE_ARRAYS * 6))
     assert (again.box, again.prompt_id, again.seconds) == (box, 7, {"total": 0.25})
     for name in ("mask", "probability", "uncertainty"):
         assert np.array_equal(getattr(again, name), getattr(update, name))
@@ -72,10 +79,13 @@ def damaged_messages():
         "objects": {"dtype": "|O", "shape": [1], "bits": False},
         "negative": {"dtype": "|u1", "shape": [-1, 8], "bits": False},
         "huge": {"dtype": "<f8", "shape": [100000, 100000], "bits": False},
+        "endless": {"dtype": "|u1", "shape": [float("inf")], "bits": False},
         "no shape": {"dtype": "|u1", "bits": False},
     }.items():
         h = head({"fields": {}, "blocks": [{"name": "x", "bytes": 0, **block}]})
         yield name, MAGIC + struct.pack("<I", len(h)) + h
+    h = zlib.compress(b"[" * 100_000)
+    yield "endless lists", MAGIC + struct.pack("<I", len(h)) + h
     h = head({"fields": {}, "blocks": "no"})
     yield "no list", MAGIC + struct.pack("<I", len(h)) + h
 
@@ -101,6 +111,13 @@ def test_a_small_message_cannot_unpack_to_more_than_it_announced():
     )
     with pytest.raises(RemoteError, match="more than 1000 bytes"):
         unpack(MAGIC + struct.pack("<I", len(h)) + h + bomb, maximum_voxels=1000)
+
+
+def test_many_arrays_together_may_be_no_larger_than_one():
+    message = pack({}, {name: np.zeros(400, np.uint8) for name in "abc"}, bits="b")
+    assert len(unpack(message, maximum_voxels=1200)[1]) == 3
+    with pytest.raises(RemoteError, match="larger than allowed"):
+        unpack(message, maximum_voxels=1199)
 
 
 @pytest.mark.parametrize("dtype", ["<i2", ">i2", "<f8", "|u1", "|b1"])
@@ -140,9 +157,12 @@ def test_uploads_that_break_their_word_are_refused():
         more.feed(zlib.compress(bytes(2001)))
     with pytest.raises(RemoteError, match="damaged"):
         VolumeUpload(geometry_of(volume), 2000).feed(b"not compressed")
-    for text in ("", "{}", '{"dtype": "|O", "shape_kji": [1,1,1], "ijk_to_ras": []}'):
+    for text in ("", "{}", "[" * 100_000, '{"dtype": "|O", "shape_kji": [1,1,1], "ijk_to_ras": []}'):
         with pytest.raises(RemoteError, match="damaged"):
             VolumeUpload(text, 2000)
+    for shape in ([-1, 1, 2], [1, 1, 1, 1, 2], [1e999, 1, 2], [0, 10**30, 1]):
+        with pytest.raises(RemoteError, match="damaged"):
+            VolumeUpload(json.dumps(json.loads(geometry_of(volume)) | {"shape_kji": shape}), 2000)
     flat = json.loads(geometry_of(volume)) | {"ijk_to_ras": np.zeros((4, 4)).tolist()}
     with pytest.raises(ImageError, match="spacing"):
         VolumeUpload(json.dumps(flat), 2000)
@@ -158,6 +178,11 @@ def test_uploads_that_break_their_word_are_refused():
         ({"call": "replay", "number": 1, "prompts": [{"kind": "spell", "id": 1}]}, PromptError),
         ({"call": "__class__", "number": 1}, RemoteError),
         ({"call": "close", "number": 1}, RemoteError),
+        ({"call": "add_point", "number": 1, "ijk": [10**400, 1, 1], "positive": True}, PromptError),
+        ({"call": "add_box", "number": 1, "box": [[1, 1, 1], [float("inf"), 9, 9]]}, PromptError),
+        ({"call": "move_prompt", "number": 1, "id": float("inf"), "ijk": [1, 1, 1]}, RemoteError),
+        ({"call": "set_threshold", "number": 1, "probability": 10**400}, RemoteError),
+        ({"call": "undo", "number": float("inf")}, RemoteError),
         ({"call": "undo"}, RemoteError),
         ({"call": ["undo"], "number": 1}, RemoteError),
     ],
