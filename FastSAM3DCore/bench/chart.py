@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FastSAM3DError
+from ..extras import how_to_install
 from ..io.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise FastSAM3DError("A chart needs matplotlib; install fastsam3d[plot].") from error
+        raise FastSAM3DError(f"A chart needs matplotlib; {how_to_install('plot')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

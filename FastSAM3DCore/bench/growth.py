@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..extras import how_to_install
 from .fresh import FreshStart, fresh_start, run_module
 from .machine import device_name, machine, precision_name
 from .many_clicks import ManyClicks, many_clicks
@@ -240,7 +241,7 @@ def _segments(device: torch.device, plan: GrowthPlan, on_stage: Callable[[str], 
     if not SLICER_LAYER.is_file():
         return {"rows": [], "growth": {}, "not_measured": "it needs a source checkout"}
     if importlib.util.find_spec("slicer") is None:
-        return {"rows": [], "growth": {}, "not_measured": "it needs Slicer's libraries: pip install fastsam3d[web]"}
+        return {"rows": [], "growth": {}, "not_measured": f"it needs Slicer's libraries; {how_to_install('web')}"}
     wanted = {"device": str(device), "scan": plan.segments_on, "segments": plan.segments}
     wanted |= {"counts": steps(plan.segments), "threads": torch.get_num_threads()}
     wanted["dtype"] = precision_name(device)

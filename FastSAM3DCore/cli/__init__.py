@@ -35,6 +35,7 @@ def _run(argv: list[str]) -> int:
     import typer
 
     from ..errors import CancelledError, FastSAM3DError
+    from ..extras import what_is_missing
     from .commands import build_command
 
     # Typer brings click, or a copy of it, along: take the exception class from what it exports.
@@ -50,6 +51,11 @@ def _run(argv: list[str]) -> int:
         return int(error.exit_code)
     except FastSAM3DError as error:
         return _fail(f"error: {error}", EXIT_BAD_INPUT)
+    except ModuleNotFoundError as error:
+        missing = what_is_missing(error)
+        if missing is None:
+            raise
+        return _fail(f"error: {missing}", EXIT_BAD_INPUT)
     except MemoryError:
         return _fail("error: not enough memory; use a smaller scan or close other programs", EXIT_BAD_INPUT)
     except click_error as error:

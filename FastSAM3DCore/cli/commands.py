@@ -35,7 +35,6 @@ ENTRIES = (
     _Entry("weights", ".weights", "weights_app", "List, download, import, verify and convert model weights."),
     _Entry("web", "FastSAM3DWeb.cli", "web", "Segment in the browser, no 3D Slicer needed."),
     _Entry("serve", ".serve", "serve", "Serve sessions to other machines over HTTP."),
-    _Entry("cohort", ".cohort", "cohort_app", "Segment many cases; resume, check and export them."),
     _Entry("train", ".train", "train", "Train a teacher from a configuration file."),
     _Entry("distill", ".train", "distill", "Distil a student layer by layer from a teacher."),
     _Entry("doctor", ".doctor", "doctor", "Check this machine: devices, weights, memory, disk."),

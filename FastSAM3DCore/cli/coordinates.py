@@ -28,6 +28,9 @@ class Coordinates(StrEnum):
     IJK = "ijk"
 
 
+AXES = {Coordinates.RAS: "RAS", Coordinates.LPS: "LPS", Coordinates.IJK: "ijk"}
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """A prompt as it was typed: numbers in a frame that only the scan can make voxels of.
@@ -102,7 +105,7 @@ def place(specs: Iterable[Spec], volume: Volume, coordinates: Coordinates, first
             prompts.append(PointPrompt(number, tuples[0], spec.positive))
         else:
             prompts.append(ScribblePrompt(number, tuples, spec.positive))
-    check_inside(prompts, volume)
+    check_inside(prompts, volume, coordinates)
     return prompts
 
 
@@ -110,6 +113,13 @@ def _to_ijk(points: NDArray[np.float64], volume: Volume, coordinates: Coordinate
     if coordinates is Coordinates.IJK:
         return points
     return volume.ras_to_ijk(points * LPS_RAS if coordinates is Coordinates.LPS else points)
+
+
+def _from_ijk(points: NDArray[np.float64], volume: Volume, coordinates: Coordinates) -> NDArray[np.float64]:
+    if coordinates is Coordinates.IJK:
+        return points
+    ras = volume.ijk_to_ras_points(points)
+    return ras * LPS_RAS if coordinates is Coordinates.LPS else ras
 
 
 def _voxel_box(spec: Spec, volume: Volume, coordinates: Coordinates) -> VoxelBox:
@@ -137,7 +147,7 @@ def world_box(bounds_ras: NDArray[np.float64], volume: Volume) -> VoxelBox:
     return VoxelBox(tuple(lower.tolist()), tuple(upper.tolist()))
 
 
-def check_inside(prompts: Sequence[Prompt], volume: Volume) -> None:
+def check_inside(prompts: Sequence[Prompt], volume: Volume, coordinates: Coordinates) -> None:
     """Refuse prompts outside the scan, in the user's own terms, before any network runs.
 
     Raises:
@@ -150,23 +160,25 @@ def check_inside(prompts: Sequence[Prompt], volume: Volume) -> None:
                     f"The box {_box_text(prompt.box)} is inverted or empty; give lower, then upper bounds."
                 )
             if prompt.box.intersect(volume.box).is_empty:
-                raise PromptError(f"The box {_box_text(prompt.box)} lies outside the scan; {_extent(volume)}.")
+                extent = _extent(volume, Coordinates.IJK)
+                raise PromptError(f"The box {_box_text(prompt.box)} lies outside the scan; {extent}.")
             continue
         for point in prompt_points(prompt):
             if not volume.box.contains(point):
-                ras = volume.ijk_to_ras_points(point)
-                where = ", ".join(f"{axis} {value:.1f}" for axis, value in zip("RAS", ras, strict=True))
-                raise PromptError(f"The point {where} (mm) lies outside the scan; {_extent(volume)}.")
+                place = _from_ijk(np.asarray(point), volume, coordinates)
+                where = ", ".join(f"{axis} {value:.1f}" for axis, value in zip(AXES[coordinates], place, strict=True))
+                raise PromptError(f"The point {where} lies outside the scan; {_extent(volume, coordinates)}.")
 
 
 def _box_text(box: VoxelBox) -> str:
     return "of voxels " + ", ".join(f"{l} to {u}" for l, u in zip(box.lower, box.upper, strict=True))
 
 
-def _extent(volume: Volume) -> str:
+def _extent(volume: Volume, coordinates: Coordinates) -> str:
     """The scan's bounds, for messages."""
     last = np.asarray(volume.shape_ijk) - 1
     corners = np.stack(np.meshgrid(*np.stack([np.zeros(3), last], axis=1), indexing="ij"), axis=-1).reshape(-1, 3)
-    ras = volume.ijk_to_ras_points(corners)
-    spans = (f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in zip("RAS", ras.min(0), ras.max(0), strict=True))
-    return "it spans " + ", ".join(spans) + " mm"
+    places = _from_ijk(corners, volume, coordinates)
+    ends = zip(AXES[coordinates], places.min(0), places.max(0), strict=True)
+    unit = "voxels" if coordinates is Coordinates.IJK else "mm"
+    return "it spans " + ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in ends) + f" {unit}"

@@ -19,22 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
+from ..extras import EXTRAS, how_to_install
 from .feedback import working
 
 __all__ = ["Finding", "State", "doctor", "examine"]
 
 GIB = 2**30
 LEAST_MEMORY_GIB, LEAST_DISK_GIB = 4.0, 1.0
-
-# Extra -> a module that it brings.
-EXTRAS = {
-    "plot": "matplotlib",
-    "web": "trame_slicer",
-    "server": "fastapi",
-    "cohort": "highdicom",
-    "train": "scipy",
-    "sample": "nilearn",
-}
 
 
 class State(StrEnum):
@@ -169,8 +160,8 @@ def _storage(cache: Path | None) -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, module in EXTRAS.items():
-        if find_spec(module):
+    for extra, modules in EXTRAS.items():
+        if find_spec(modules[0]):
             yield Finding(extra, State.OK, "installed")
         else:
-            yield Finding(extra, State.NOTE, "not installed (optional)", f"pip install 'fastsam3d[{extra}]'")
+            yield Finding(extra, State.NOTE, "not installed (optional)", how_to_install(extra))

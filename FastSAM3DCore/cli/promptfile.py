@@ -33,8 +33,8 @@ def read_log(path: Path) -> dict[str, Any]:
         raise PromptError(f"The prompt log {path} does not exist; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"The prompt log {path} cannot be read ({error}); check the path.") from error
-    except json.JSONDecodeError as error:
-        raise PromptError(f"{path.name} is not valid JSON (line {error.lineno}: {error.msg}).") from error
+    except (ValueError, RecursionError) as error:  # also a number of too many digits, or lists too deep
+        raise PromptError(f"{path.name} is not valid JSON ({error}).") from error
     prompts = data.get("prompts") if isinstance(data, dict) else None
     if not isinstance(prompts, list) or data.get("format") != LOG_FORMAT:
         raise PromptError(f"{path.name} is not a prompt log of the format {LOG_FORMAT!r}.")
@@ -58,7 +58,7 @@ def place_log(data: dict[str, Any], volume: Volume) -> list[Prompt]:
     for prompt in prompts:
         if isinstance(prompt, MaskPrompt) and prompt.shape_kji != volume.array_kji.shape:
             raise PromptError("The prompt log holds a mask of another scan's size; it belongs to another scan.")
-    check_inside(prompts, volume)
+    check_inside(prompts, volume, coordinates)
     return prompts
 
 
@@ -75,7 +75,7 @@ def _to_voxels(entry: Any, number: int, volume: Volume, coordinates: Coordinates
             bounds = np.stack([np.asarray(entry[key], dtype=np.float64) * flip for key in ("lower", "upper")], axis=1)
             box = world_box(bounds, volume)
             out |= {"lower": list(box.lower), "upper": list(box.upper)}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PromptError(f"A prompt in the log cannot be read: {entry!r:.120}.") from error
     return out
 

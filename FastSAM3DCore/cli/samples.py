@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 import requests
 
 from ..errors import FastSAM3DError, ImageError, OutputError
-from ..io.atomic import atomic_path
+from ..extras import how_to_install
 from ..resources import resource_path
 from ..weights.cache import cache_folder
+from ..weights.files import delete_leftover, make_folder, output_error, sha256_of
+from ..weights.transfer import append, reason_of
 
 __all__ = ["SampleScan", "fetch", "list_samples", "locate"]
 
@@ -71,7 +73,7 @@ def locate(samples: list[SampleScan], *, offline: bool = False, cache: Path | No
             return sample, path
     raise ImageError(
         "No sample scan: there is no network, and nilearn, which brings one along, is not installed; "
-        "install it with: pip install 'fastsam3d[sample]'."
+        f"{how_to_install('sample')}"
     )
 
 
@@ -86,7 +88,7 @@ def _packaged(sample: SampleScan) -> Path | None:
 
 def _downloaded(sample: SampleScan, offline: bool, cache: Path) -> Path | None:
     path = cache / "samples" / sample.file
-    if path.is_file() and _sha256(path) == sample.sha256:
+    if path.is_file() and sha256_of(path) == sample.sha256:
         return path
     if offline:
         return None
@@ -102,30 +104,28 @@ def fetch(sample: SampleScan, target: Path) -> None:
     """Download a sample; it takes its name only when its SHA-256 is right.
 
     Raises:
-        requests.RequestException: no network, or the server refuses.
+        requests.RequestException: no network, a connection that breaks, or the server refuses.
         ImageError: what came is another file.
         OutputError: it cannot be kept.
     """
+    part = make_folder(target.parent) / f".{os.getpid()}.{target.name}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with requests.get(sample.url, stream=True, timeout=(CONNECT_S, READ_S)) as answer:
+            answer.raise_for_status()
+            append(answer.iter_content(1 << 18), part, None, lambda *_: None, restart=True)
+        if sha256_of(part) != sample.sha256:
+            raise ImageError(f"{sample.name} arrived damaged: its SHA-256 is not the listed one")
+        _rename(part, target)
+    finally:
+        delete_leftover(part)
+
+
+def _rename(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
     except OSError as error:
-        raise OutputError(f"Cannot make the folder {target.parent}: {error.strerror or error}.") from error
-    digest = hashlib.sha256()
-    with requests.get(sample.url, stream=True, timeout=(CONNECT_S, READ_S)) as answer:
-        answer.raise_for_status()
-        with atomic_path(target) as temporary:
-            with temporary.open("wb") as file:
-                for chunk in answer.iter_content(1 << 18):
-                    digest.update(chunk)
-                    file.write(chunk)
-            if digest.hexdigest() != sample.sha256:
-                raise ImageError(f"{sample.name} arrived damaged: its SHA-256 is not the listed one")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        raise output_error(target, error) from error
 
 
 def _short(error: Exception) -> str:
-    return "no connection" if isinstance(error, requests.ConnectionError | requests.Timeout) else str(error)[:120]
+    return "no connection" if isinstance(error, requests.ConnectionError | requests.Timeout) else reason_of(error)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DeviceError, RemoteError
+from ..errors import RemoteError
 from .feedback import show_messages, working
 
 __all__ = ["serve"]
@@ -29,7 +29,7 @@ def serve(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     max_sessions: Annotated[int, typer.Option(min=1, help="Sessions at the same time.")] = 8,
     max_volume_mb: Annotated[int, typer.Option(min=1, help="Largest scan, unpacked.")] = 2048,
-    max_total_mb: Annotated[int, typer.Option(min=1, help="All scans together.")] = 8192,
+    max_total_mb: Annotated[int, typer.Option(min=1, help="All scans together, with those on their way.")] = 8192,
     idle_minutes: Annotated[float, typer.Option(min=0.1, help="Close sessions unused for this long.")] = 30.0,
     ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
@@ -41,26 +41,21 @@ def serve(
     for path in (ssl_certfile, ssl_keyfile):
         if path is not None and not path.is_file():
             raise RemoteError(f"There is no file {path}; give certificate and key in PEM format.")
-    uvicorn = _server_packages()
-    with show_messages():
-        listener = listen(host, port)
+    if ssl_keyfile and not ssl_certfile:
+        raise RemoteError("A key alone makes no https; name its certificate with --ssl-certfile.")
+    import fastapi  # noqa: F401 - missing, it is named before the model is loaded
+    import uvicorn
+
+    with show_messages(), listen(host, port) as listener:
         with working("Loading the model"):
             app, what = _application(model, device, token, max_sessions, max_volume_mb, max_total_mb, idle_minutes)
+        config = uvicorn.Config(app, log_level="warning", ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile)
+        _load(config)
         scheme = "https" if ssl_certfile else "http"
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"{what} at {scheme}://{shown}:{listener.getsockname()[1]}{', key needed' if token else ''}")
-        config = uvicorn.Config(app, log_level="warning", ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile)
         with suppress(KeyboardInterrupt):  # how a server is stopped; it has closed its sessions by now
             uvicorn.Server(config).run(sockets=[listener])
-
-
-def _server_packages() -> Any:
-    try:
-        import fastapi  # noqa: F401 - only to see whether it is there
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise DeviceError(f"The server needs {error.name}; install it with: pip install 'fastsam3d[server]'") from error
-    return uvicorn
 
 
 def _application(
@@ -82,6 +77,22 @@ def _application(
 
     limits = Limits(sessions, volume_mb * 10**6, total_mb * 10**6, idle_seconds=idle_minutes * 60)
     return create_app(session, identity, token=token, limits=limits), f"{identity} on {chosen.description}"
+
+
+def _load(config: Any) -> None:
+    """Prepare what is served, its certificate included, before anybody is told where.
+
+    Raises:
+        RemoteError: the certificate or its key cannot be used.
+    """
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or error
+        raise RemoteError(
+            f"The certificate {config.ssl_certfile} cannot be used ({reason}); give it and the key that belongs to it "
+            "in PEM format."
+        ) from error
 
 
 def read_token(path: Path | None) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from ..errors import FastSAM3DError
 
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
@@ -22,7 +17,7 @@ __all__ = ["distill", "train"]
 
 ConfigArgument = Annotated[Path, typer.Argument(help="JSON file of the run; Resources/training has examples.")]
 PreviewOption = Annotated[
-    Path | None, typer.Option("--preview", help="Write a contact sheet of training samples (PNG) and stop.")
+    Path | None, typer.Option("--preview", help="Write a contact sheet of training samples (PNG, PDF or SVG) and stop.")
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start anew even if the output folder has a checkpoint to go on from.")
@@ -62,14 +57,13 @@ def train(
     Several GPUs: start with torchrun --nproc-per-node=N -m FastSAM3DCore.cli train CONFIG.
     """
     began = time.time()
-    with _one_line_errors():
-        run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
-        if preview is not None:
-            _preview(run, preview)
-            return
-        from ..training.loop import train as start
+    run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
+    if preview is not None:
+        _preview(run, preview)
+        return
+    from ..training.loop import train as start
 
-        start(run, device, fresh, _slot(began, minutes))
+    start(run, device, fresh, _slot(began, minutes))
 
 
 def distill(
@@ -84,11 +78,10 @@ def distill(
 ) -> None:
     """Distil a student from a trained teacher, layer by layer; goes on where an earlier run stopped."""
     began = time.time()
-    with _one_line_errors():
-        from ..training.distill import distill as start
+    from ..training.distill import distill as start
 
-        run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
-        start(run, device, fresh, _slot(began, minutes))
+    run = _adapted(config, deadline=deadline, steps=steps, data=data, output=output)
+    start(run, device, fresh, _slot(began, minutes))
 
 
 def _adapted(path: Path, **changes: str | int | None) -> TrainConfig:
@@ -107,18 +100,10 @@ def _slot(began: float, minutes: float | None) -> Slot | None:
 
 
 def _preview(config: TrainConfig, target: Path) -> None:
+    from ..evaluate.report import check_plot
     from ..training.data.engine import DataEngine
     from ..training.preview import draw_contact_sheet
 
+    check_plot(target)
     draw_contact_sheet(DataEngine.of(config), config, target)
     typer.echo(f"wrote {target}")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """One line on stderr and exit code 2 for everything the project raises on purpose."""
-    try:
-        yield
-    except FastSAM3DError as error:
-        typer.echo(str(error), err=True)
-        sys.exit(2)

@@ -12,10 +12,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..errors import OutputError
+from ..extras import how_to_install
 from ..io.atomic import atomic_path, check_writable, write_text
 
 __all__ = ["check_plot", "methods_of", "plot_results", "results_table", "write_csv"]
 
+PICTURES = (".png", ".pdf", ".svg")
 COLORS = {"model": "#1f77b4", "geodesic": "#d17a22", "region growing": "#8a8a8a"}
 
 
@@ -91,10 +93,12 @@ def check_plot(path: Path) -> None:
     """Refuse a plot that could not be made, before the work.
 
     Raises:
-        OutputError: matplotlib is not installed, or the place cannot be written.
+        OutputError: another ending than the known ones, matplotlib is not installed, or the place cannot be written.
     """
+    if path.suffix.lower() not in PICTURES:
+        raise OutputError(f"{path.name} must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}.")
     if find_spec("matplotlib") is None:
-        raise OutputError("--plot needs matplotlib; install it with: pip install 'fastsam3d[plot]'.")
+        raise OutputError(f"A plot needs matplotlib; {how_to_install('plot')}")
     check_writable(path)
 
 

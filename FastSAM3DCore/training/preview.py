@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..io.atomic import atomic_path
 from ..modeling.hires.intensity import two_channels
 from .config import TrainConfig
 from .data.draw import Draw
@@ -15,12 +16,12 @@ _COLOURS = ("tab:red", "tab:cyan", "yellow", "tab:green", "magenta")
 
 
 def draw_contact_sheet(engine: DataEngine, config: TrainConfig, path: Path, scenes: int = 40) -> None:
-    """Write a PNG of `scenes` samples as the network sees them, mid-slice of the first target.
+    """Draw `scenes` samples as the network sees them, mid-slice of the first target.
 
     Args:
         engine: where scenes come from.
         config: crop sizes are drawn from its plans.
-        path: PNG to write.
+        path: PNG, PDF or SVG to write.
         scenes: how many.
     """
     import matplotlib as mpl
@@ -46,5 +47,6 @@ def draw_contact_sheet(engine: DataEngine, config: TrainConfig, path: Path, scen
                 axis.contour(mask[slab], [0.5], colors=colour, linewidths=0.9)
         axis.set_title(f"{scene.kind} {size}", fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=70)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=70)
     plt.close(figure)

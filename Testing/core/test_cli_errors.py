@@ -56,6 +56,11 @@ def test_a_bad_scan_gives_one_line_and_no_output(name: str, tmp_path: Path, capf
     ("arguments", "words"),
     [
         (("--point", "500,5,5"), "lies outside the scan; it spans R 0.0 to 13.0"),
+        (
+            ("--point", "5,5,500", "--coords", "ijk"),
+            "i 5.0, j 5.0, k 500.0 lies outside the scan; it spans i 0.0 to 13.0",
+        ),
+        (("--point", "5,5,500", "--coords", "lps"), "L 5.0, P 5.0, S 500.0 lies outside the scan; it spans L -13.0 to"),
         (("--point", "5,5"), "a point needs three numbers"),
         (("--point", "a,b,c"), "a point needs three numbers"),
         (("--point", "nan,1,2"), "a point needs three numbers"),
@@ -127,6 +132,9 @@ def test_a_result_never_replaces_the_mask_it_starts_from_nor_another_result(
         ('{"format": "fastsam3d-prompts/1", "prompts": [{"id": 1, "kind": "wish"}]}', "Unknown prompt kind"),
         ('{"format": "fastsam3d-prompts/1", "prompts": [{"id": 1, "kind": "point", "ijk": [99, 1, 1]}]}', "outside"),
         ('{"format": "fastsam3d-prompts/1", "coords": "mni", "prompts": [{}]}', "unknown coords"),
+        ("9" * 5000, "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        (f'{{"format": "fastsam3d-prompts/1", "coords": "ras", "prompts": [{{"ras": [1{"0" * 400}, 1, 1]}}]}}', "read"),
         ('{"format": "fastsam3d-prompts/1", "coords": "ras", "prompts": [{"kind": "point", "ras": [1, "x"]}]}', "read"),
         (OTHER_MASK, "another scan"),
     ],
@@ -204,6 +212,27 @@ def test_what_reading_warns_of_reaches_the_terminal(tmp_path: Path) -> None:
     warning, error = done.stderr.splitlines()
     assert warning.startswith("fastsam3d: warning: Using series")
     assert "lies outside the scan" in error
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("scipy", ("train", ROOT / "Resources" / "training" / "quick_train.json", "--preview", "p.png"), "train"),
+        ("matplotlib", ("evaluate", ".", "--plot", "p.png"), "plot"),
+        ("fastapi", ("serve",), "server"),
+    ],
+)
+def test_a_missing_optional_package_is_named_with_how_to_get_it(
+    module: str, arguments: tuple[str | Path, ...], extra: str, tmp_path: Path
+) -> None:
+    blocked = f"import sys; sys.modules[{module!r}] = None; from FastSAM3DCore.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        run(*arguments, code=blocked), capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert module in done.stderr
+    assert f"pip install '.[{extra}]'" in done.stderr
 
 
 # A session that takes its time, to be interrupted in the middle of the work.

@@ -11,12 +11,15 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 from FastSAM3DCore.cli import main
 from FastSAM3DCore.cli.promptfile import read_log
-from FastSAM3DCore.cli.samples import SampleScan, list_samples, locate
+from FastSAM3DCore.cli.samples import SampleScan, fetch, list_samples, locate
+from FastSAM3DCore.errors import ImageError
 from FastSAM3DCore.io import load_segmentation
 from Testing.core.fakes import FakeSession
+from Testing.core.weights_server import Behaviour, serving
 
 
 def test_the_sample_is_segmented_offline(
@@ -53,6 +56,23 @@ def test_a_downloaded_sample_is_kept_only_with_the_right_digest(
     assert "SHA-256" in caplog.text
     assert os.listdir(tmp_path / "cache" / "samples") == ["scan.nrrd"]
     assert locate([good], cache=tmp_path / "cache", offline=True)[1].read_bytes() == content
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_full_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Behaviour(drop_after=200_000)
+    with serving(os.urandom(300_000), broken, broken) as server:
+        sample = SampleScan("scan", "", "x", "", file="scan.nrrd", url=server.url(), sha256=server.sha256)
+        target = tmp_path / "samples" / "scan.nrrd"
+        with pytest.raises(requests.RequestException):
+            fetch(sample, target)
+        with pytest.raises(ImageError, match="No sample scan"):
+            locate([sample], cache=tmp_path)
+        assert "200000 bytes read" in caplog.text
+        assert os.listdir(target.parent) == []
+        fetch(sample, target)
+    assert target.read_bytes() == server.content
 
 
 def test_every_sample_has_prompts_that_can_be_read() -> None:
