@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,33 @@ from ..errors import ImageError
 from ..types import Volume
 from .images import load_labels
 from .native import affine_from_image, array_from_image, first_sentence, image_from_array
-from .segmentation import SEGMENTATION_SUFFIXES, Segment
+from .segmentation import SEGMENTATION_SUFFIXES
 
 __all__ = ["StoredSegmentation", "load_segmentation", "mask_on_grid", "seed_mask"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredSegment:
+    """A segment in a file. Its mask is made when it is asked for: a label map of 117 organs of a large CT holds 25 GB.
+
+    Attributes:
+        name, color, terminology, id, tags: as of `Segment`.
+        layer_kji: label values of the file, indexed [k, j, i].
+        value: the segment's own.
+    """
+
+    name: str
+    color: tuple[float, float, float] | None
+    terminology: str | None
+    id: str | None
+    tags: dict[str, str]
+    layer_kji: NDArray[Any]
+    value: int
+
+    @property
+    def mask_kji(self) -> NDArray[np.bool_]:
+        """The structure on the file's grid, a new array."""
+        return np.asarray(self.layer_kji == self.value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +53,7 @@ class StoredSegmentation:
         ijk_to_ras: (4, 4) affine of the file's grid.
     """
 
-    segments: tuple[Segment, ...]
+    segments: tuple[StoredSegment, ...]
     ijk_to_ras: NDArray[np.float64]
 
 
@@ -42,7 +67,7 @@ def load_segmentation(path: Path | str) -> StoredSegmentation:
     if not path.name.lower().endswith(SEGMENTATION_SUFFIXES):
         labels = load_labels(path)
         values = [int(v) for v in np.unique(labels.array_kji) if v != 0]
-        segments = tuple(Segment(str(value), labels.array_kji == value) for value in values)
+        segments = tuple(StoredSegment(str(v), None, None, None, {}, labels.array_kji, v) for v in values)
         return StoredSegmentation(segments, labels.ijk_to_ras)
     if not path.is_file():
         raise ImageError(f"{path} does not exist; check the path.")
@@ -54,7 +79,7 @@ def load_segmentation(path: Path | str) -> StoredSegmentation:
         raise ImageError(f"{path.name} is not a 3D segmentation.")
     layers = _layers(image)
     keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys() if key.startswith("Segment")}
-    found: list[Segment] = []
+    found: list[StoredSegment] = []
     while f"Segment{len(found)}_ID" in keys:
         found.append(_segment(keys, len(found), layers, path))
     if not found:
@@ -69,25 +94,18 @@ def _layers(image: sitk.Image) -> list[NDArray[Any]]:
     return [array_from_image(sitk.VectorIndexSelectionCast(image, n)) for n in range(count)]
 
 
-def _segment(keys: dict[str, str], number: int, layers: list[NDArray[Any]], path: Path) -> Segment:
+def _segment(keys: dict[str, str], number: int, layers: list[NDArray[Any]], path: Path) -> StoredSegment:
     def get(name: str, default: str) -> str:
         return keys.get(f"Segment{number}_{name}", default)
 
     try:
-        layer, value = int(get("Layer", "0")), int(get("LabelValue", str(number + 1)))
+        layer, value = layers[int(get("Layer", "0"))], int(get("LabelValue", str(number + 1)))
         red, green, blue = (float(v) for v in get("Color", "0.5 0.7 0.5").split())
-        mask = layers[layer] == value
     except (ValueError, IndexError) as error:
         raise ImageError(f"{path.name} is damaged: segment {number} has unreadable fields.") from error
     tags = dict(tag.split(":", 1) for tag in get("Tags", "").split("|") if ":" in tag)
-    return Segment(
-        get("Name", f"Segment {number + 1}"),
-        mask,
-        (red, green, blue),
-        tags.pop("TerminologyEntry", None),
-        get("ID", ""),
-        tags,
-    )
+    name, terminology = get("Name", f"Segment {number + 1}"), tags.pop("TerminologyEntry", None)
+    return StoredSegment(name, (red, green, blue), terminology, get("ID", ""), tags, layer, value)
 
 
 def seed_mask(path: Path | str, reference: Volume, name: str | None = None) -> NDArray[np.uint8]:
@@ -119,10 +137,7 @@ def seed_mask(path: Path | str, reference: Volume, name: str | None = None) -> N
 
 def mask_on_grid(mask_kji: NDArray[Any], ijk_to_ras: NDArray[np.float64], reference: Volume) -> NDArray[np.uint8]:
     """Resample a mask to a scan's grid (nearest voxel); as it is when the grids agree."""
-    same_shape = mask_kji.shape == reference.array_kji.shape
-    # A hundredth of a voxel: what float32 headers lose.
-    near = np.abs(ijk_to_ras - reference.ijk_to_ras).max() < 0.01 * min(reference.spacing_ijk)
-    if same_shape and near:
+    if mask_kji.shape == reference.array_kji.shape and _same_places(ijk_to_ras, reference):
         return np.asarray(mask_kji != 0, dtype=np.uint8)
     source = image_from_array((mask_kji != 0).astype(np.uint8), ijk_to_ras)
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ reference.ijk_to_ras
@@ -133,3 +148,13 @@ def mask_on_grid(mask_kji: NDArray[Any], ijk_to_ras: NDArray[np.float64], refere
     resampler.SetOutputDirection((lps[:3, :3] / np.asarray(reference.spacing_ijk)).reshape(-1).tolist())
     resampler.SetOutputOrigin(lps[:3, 3].tolist())
     return np.asarray(array_from_image(resampler.Execute(source)), dtype=np.uint8)
+
+
+def _same_places(ijk_to_ras: NDArray[np.float64], reference: Volume) -> bool:
+    """Whether every voxel of a grid lies where the scan's does, to a hundredth of a voxel: what float32 headers lose.
+
+    Compared at the corners, since half a degree of tilt hardly shows in the matrices and moves them by voxels.
+    """
+    corners = np.array(list(product(*((0, n - 1) for n in reference.shape_ijk))), dtype=np.float64)
+    there = corners @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3]
+    return bool(np.abs(there - reference.ijk_to_ras_points(corners)).max() < 0.01 * min(reference.spacing_ijk))
