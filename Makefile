@@ -1,4 +1,5 @@
-# Needs only Python 3.11 or newer and make. Everything is installed into .venv, with the versions of constraints.txt.
+# Needs only make and Python 3.11, 3.12 or 3.13; Slicer's libraries have no wheels for others. Everything is installed
+# into .venv, with the versions of constraints.txt.
 PYTHON ?= python3
 PORT ?= 8080
 VENV := .venv
@@ -48,8 +49,8 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(BIN)/python:
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
-	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Set PYTHON=/path/to/python3." >&2; exit 2; }
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; this is $$($(PYTHON) --version). Set PYTHON=/path/to/python3." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -U pip
 
