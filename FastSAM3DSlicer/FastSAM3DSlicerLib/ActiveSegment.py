@@ -89,7 +89,9 @@ class ActiveSegment:
         return self.node.GetSegmentation().GetSegment(self.segmentId)
 
     def activate(self) -> None:
-        """Get the segment ready to be written often, and find the log that made it."""
+        """Get the segment ready to be seen and to be written often, and find the log that made it."""
+        if self.node.GetDisplayNode() is None:  # made by a node selector or a script
+            self.node.CreateDefaultDisplayNodes()
         image = self.image()
         image.isolate()
         self._state = SegmentState(image)

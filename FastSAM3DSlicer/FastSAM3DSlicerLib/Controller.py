@@ -15,12 +15,16 @@ from .Job import Job
 from .PromptSync import PromptSync
 from .SegmentationLogic import SegmentationLogic
 from .SessionRunner import Request, SessionRunner
+from .SlicePointer import SlicePointer
 from .SliceReview import SliceReview
 from .ToolBox import NONE, ToolBox, Views
 from .Uncertainty import UncertaintyOverlay
 from .VolumeBridge import sizeNote
 
 logger = logging.getLogger(__name__)
+
+# Of each timer tick (20 ms), for the worker; the rest is for the mouse and the views.
+WORKER_SHARE_S = 0.015
 
 
 def ignore(*_: Any) -> None:
@@ -65,7 +69,9 @@ class Controller:
         self.sync = PromptSync(self.logic, self.submit)
         self.tools = ToolBox(self.sync, views, self._onTool)
         self.inside = True
-        self.review = SliceReview(self.logic)
+        self.pointer = SlicePointer(scene)
+        self.pointer.follow()
+        self.review = SliceReview(self.logic, self.pointer)
         self.overlay = UncertaintyOverlay(scene)
         self.overlayOn = False
         self._fellBack = False
@@ -84,6 +90,7 @@ class Controller:
         self.inside = False
         self.tools.close()
         self.sync.close()
+        self.pointer.close()
 
     def enter(self) -> None:
         """The panel is shown again."""
@@ -91,8 +98,18 @@ class Controller:
             self.inside = True
             self.sync = PromptSync(self.logic, self.submit)
             self.tools = ToolBox(self.sync, self._views, self._onTool)
-        self.sync.limitToSliceViews([sliceNode for _, sliceNode in self._views()])
+        self.pointer.follow()
+        self._limitToSliceViews()
         self.sync.mirror()
+
+    def layoutChanged(self) -> None:
+        """Slice views came or went: prompts are shown in those there are now, and the tool in hand works in them."""
+        if not self.inside:
+            return
+        self._limitToSliceViews()
+        if self.tools.tool != NONE:  # else another module may be placing markups
+            self.tools.use(self.tools.tool)
+        self._showOverlay()
 
     # -- what to work on -----------------------------------------------------------------------------
 
@@ -121,8 +138,13 @@ class Controller:
         self.say(" ".join(filter(None, (self.target(), self.logic.modelNote(), sizeNote(volumeNode)))))
         return True
 
+    def tick(self) -> bool:
+        """For a timer of Slicer's: lets the worker run, then `pump`. Returns whether it has to be called again."""
+        self.runner.wait(WORKER_SHARE_S)
+        return self.pump() or self.runner.working
+
     def pump(self) -> bool:
-        """Apply answers, start what waits, follow a sequence; for a timer. Returns whether anything runs or waits."""
+        """Apply answers, start what waits, follow a sequence. Returns whether anything runs or waits."""
         if not self.runner.pump() and self.inside:
             try:
                 self._followFrame()
@@ -172,11 +194,12 @@ class Controller:
     # -- what to do ----------------------------------------------------------------------------------
 
     def submit(self, prepare: Callable[[], Job], done: Callable[[MaskUpdate | None], None] = ignore) -> None:
-        """Queue a prompt; errors are said."""
+        """Queue a prompt that changes what the user looks at now; errors are said."""
+        place = self.review.place()
 
         def prepared() -> Job:
             self.logic.rules.editorNode = self.editorNode or self._sharedEditorNode()
-            self.review.aim()
+            self.review.confine(place)
             return prepare()
 
         try:
@@ -259,7 +282,8 @@ class Controller:
 
     def goToUncertain(self) -> None:
         """Show the slice where the engine is least sure."""
-        self.submit(self.logic.prepareProbe, lambda update: self._jump() if update is not None else None)
+        node = self.pointer.node
+        self.submit(self.logic.prepareProbe, lambda update: self._jump(node) if update is not None else None)
 
     def fillSlice(self) -> None:
         """Take over what the engine proposes for this slice."""
@@ -338,6 +362,8 @@ class Controller:
         if self.overlayOn and self.logic.volumeNode is not None:
             self.overlay.show(self.logic.volumeNode, self.logic.probability)
 
-    def _jump(self) -> None:
-        message = self.review.goToUncertain()
-        self.say(message)
+    def _limitToSliceViews(self) -> None:
+        self.sync.limitToSliceViews([sliceNode for _, sliceNode in self._views()])
+
+    def _jump(self, sliceNode: Any) -> None:
+        self.say(self.review.goToUncertain(sliceNode))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,12 @@ EXTENSION_QUESTION = (
     "PyTorch is installed by Slicer's PyTorch extension, which is not there yet. Install the extension now? "
     "Slicer then restarts and goes on from here. Save your work first."
 )
+PACKAGES_QUESTION = (
+    "FastSAM3D needs Python packages that are not installed in this Slicer yet: {packages}.\n\n"
+    "Download: about 1 MB. Nothing else in Slicer is changed. Install now?"
+)
+# What pip, Slicer's packaging, the PyTorch extension and the first import of torch are known to raise.
+INSTALLATION_ERRORS = (RuntimeError, subprocess.CalledProcessError, ImportError, OSError)
 
 
 class Host(Protocol):
@@ -41,7 +48,9 @@ class Host(Protocol):
 
     def installExtension(self, name: str) -> None: ...
 
-    def installRequirements(self, path: Path) -> None: ...
+    def installRequirements(self, path: Path) -> None:
+        """The user has agreed already."""
+        ...
 
     def setting(self, key: str, default: str) -> str: ...
 
@@ -84,7 +93,7 @@ class SlicerHost:
                 # --no-deps: what these packages need is part of Slicer, and stays in Slicer's versions.
                 slicer.util.pip_install(["--no-deps", *missing])
             return
-        packaging.pip_ensure(packaging.load_requirements(str(path)), requester="FastSAM3D")
+        packaging.pip_ensure(packaging.load_requirements(str(path)), prompt_install=False, requester="FastSAM3D")
 
     def setting(self, key: str, default: str) -> str:
         import slicer
@@ -129,7 +138,7 @@ class InstallLogic:
         """Install what is missing; asks the user once per session.
 
         Args:
-            again: ask even if the user said no before.
+            again: ask even if the user said no before, or it failed.
 
         Raises:
             FastSAM3DError: the installation failed; the message says what to do.
@@ -139,29 +148,55 @@ class InstallLogic:
             return True
         if self._refused and not again:
             return False
-        if not self._torchInstalled() and not self._installTorch():
-            self._refused = True
+        self._refused = True  # as long as it has not worked
+        agreed = self._agreed()
+        self._host.setSetting(RESUME_SETTING, "0")  # what fails now is not tried again at each start
+        if not agreed:
             return False
+        try:
+            self._install()
+        except INSTALLATION_ERRORS as error:
+            logger.warning("The installation failed: %s", error)
+            pip = isinstance(error, subprocess.CalledProcessError)
+            reason = "pip could not download or install a package" if pip else " ".join(str(error).split()).rstrip(".")
+            raise FastSAM3DError(
+                f"The installation failed: {reason}. Check the internet connection and the Python console, then press "
+                "Test in the FastSAM3D module to try again."
+            ) from error
+        self._refused = False
+        return True
+
+    def _agreed(self) -> bool:
+        """Ask the one question there is, unless it was answered before Slicer was restarted."""
+        if not self._torchInstalled() and self._host.torchLogic() is None:
+            return self._host.confirm(EXTENSION_QUESTION)
+        if self.resuming:
+            return True
+        missing = [line for line in requirementLines(self._requirements) if not isInstalled(line)]
+        packages = PACKAGES_QUESTION.format(packages=", ".join(missing))
+        return self._host.confirm(packages if self._torchInstalled() else QUESTION)
+
+    def _install(self) -> None:
+        """What is missing, in the order it is needed."""
+        if not self._torchInstalled():
+            logic = self._host.torchLogic()
+            if logic is None:
+                self._installExtension()
+            elif logic.installTorch(askConfirmation=False) is None:
+                raise FastSAM3DError("PyTorch was not installed; open the PyTorch Util module to see why.")
         self._host.installRequirements(self._requirements)
-        self._host.setSetting(RESUME_SETTING, "0")
         importlib.invalidate_caches()
         if not self.ready:
             raise FastSAM3DError("The installation did not complete; see the Python console, then try again.")
-        return True
 
-    def _installTorch(self) -> bool:
-        logic = self._host.torchLogic()
-        if logic is None:
-            if not self._host.confirm(EXTENSION_QUESTION):
-                return False
-            self._host.setSetting(RESUME_SETTING, "1")
+    def _installExtension(self) -> None:
+        self._host.setSetting(RESUME_SETTING, "1")  # before: Slicer may restart at once
+        try:
             self._host.installExtension("PyTorch")
-            raise FastSAM3DError("Restart Slicer to finish installing PyTorch; FastSAM3D goes on from there.")
-        if not self.resuming and not self._host.confirm(QUESTION):
-            return False
-        if logic.installTorch(askConfirmation=False) is None:
-            raise FastSAM3DError("PyTorch was not installed; open the PyTorch Util module to see why.")
-        return True
+        except Exception:
+            self._host.setSetting(RESUME_SETTING, "0")
+            raise
+        raise FastSAM3DError("Restart Slicer to finish installing PyTorch; FastSAM3D goes on from there.")
 
     @staticmethod
     def openSession(model: str, device: str, serverUrl: str = "", token: str = "") -> Any:

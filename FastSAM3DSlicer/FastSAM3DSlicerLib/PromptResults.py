@@ -100,7 +100,7 @@ class PromptResults:
         with self.surfaces.kept(active.node) as touched:
             if write is None:
                 mask = answer.mask if late is None else withEdit(answer, late.voxels)
-                box, changes = active.writer(self.rules).write(answer.box, mask)
+                box, changes = active.writer(replace(self.rules, limit=answer.limit)).write(answer.box, mask)
             else:
                 changes = write(active, answer)
                 box = active.boxOf(changes)

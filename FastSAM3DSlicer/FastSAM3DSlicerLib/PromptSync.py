@@ -122,7 +122,9 @@ class PromptSync:
         """Show, and place, our markups in these views only: a click in a 3D view then places nothing."""
         self.markups.viewIds = [node.GetID() for node in sliceNodes]
         for positive in (True, False):
-            self.markups.limit(self.pointsNode(positive))
+            self.pointsNode(positive)
+        for node in (*self.markups.ownNodes(), *(drawing for drawing, _ in self._drawing.values())):
+            self.markups.limit(node)
 
     def mirror(self) -> None:
         """Make the markups show the active segment's log."""

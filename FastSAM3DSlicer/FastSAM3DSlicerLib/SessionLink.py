@@ -57,7 +57,11 @@ class HandEdit:
 
 @dataclass(eq=False)
 class Answer:
-    """What the engine said: the update, the log after it, and the log between hand edit and prompt."""
+    """What the engine said: the update, the log after it, and the log between hand edit and prompt.
+
+    Attributes:
+        limit: the slice or slab that was asked about; the user may have gone on to another one since.
+    """
 
     update: MaskUpdate
     prompts: tuple[Prompt, ...]
@@ -67,6 +71,7 @@ class Answer:
     probability: np.ndarray | None = None
     box: VoxelBox | None = None
     mask: np.ndarray | None = None
+    limit: SliceLimit | None = None
 
 
 class SessionLink:
@@ -175,7 +180,8 @@ class SessionLink:
     def _answer(
         self, update: MaskUpdate, base: Any, middle: Any, limit: SliceLimit | None, probability: bool
     ) -> Answer:
-        answer = Answer(update, self.session.prompts, base, middle, self.model, box=update.box, mask=update.mask)
+        log = self.session.prompts
+        answer = Answer(update, log, base, middle, self.model, box=update.box, mask=update.mask, limit=limit)
         if limit is not None and not self.reach.is_empty:
             # The session's mask may differ from the segment's anywhere in a slice not edited yet.
             answer.box = limit.bounds(self.reach)

@@ -1,7 +1,7 @@
 """One worker thread for the engine; prompts wait their turn, the scene is only touched by `pump`.
 
-A front end calls `pump` from a timer of its own (Qt, asyncio). A new thread per prompt would cost more than a
-second with CUDA; this one lives as long as the runner.
+A front end calls `pump` from a timer of its own (Qt, asyncio), in Slicer after `wait`. A new thread per prompt would
+cost more than a second with CUDA; this one lives as long as the runner.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as waitFor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ class SessionRunner:
         self._waiting: deque[Request] = deque()
         self._idle: Request | None = None
         self._running: tuple[Request, Job, Future[Any]] | None = None
+        self._afterwards: Future[Any] | None = None
         self._started = 0.0
         self._cancelled = False
         self.cancelRunning: Callable[[], None] = lambda: None
@@ -58,6 +60,11 @@ class SessionRunner:
     def busy(self) -> bool:
         """Whether anything runs or waits."""
         return self._running is not None or bool(self._waiting) or self._idle is not None
+
+    @property
+    def working(self) -> bool:
+        """Whether the worker has something to do; other than `busy`, that includes what runs `afterwards`."""
+        return self._task is not None and not self._task.done()
 
     @property
     def busyText(self) -> str:
@@ -93,7 +100,7 @@ class SessionRunner:
 
     def afterwards(self, call: Callable[[], None]) -> None:
         """Run something on the worker when its current call has ended."""
-        self._executor.submit(call)
+        self._afterwards = self._executor.submit(call)
 
     def cancel(self) -> None:
         """Forget what waits, and the answer of what runs."""
@@ -106,6 +113,15 @@ class SessionRunner:
         if self._running is not None and not self._cancelled:
             self._cancelled = True
             self.cancelRunning()
+
+    def wait(self, seconds: float) -> None:
+        """Let the worker run for so long, or until it is done; returns at once if it has nothing to do.
+
+        Slicer's main thread keeps Python's lock while it idles in Qt's event loop: other threads run only while a
+        Python function waits for something. Without this, every small step of the engine takes one timer tick.
+        """
+        if self._task is not None:
+            waitFor([self._task], seconds)
 
     def pump(self) -> bool:
         """Apply what is ready and start what waits; main thread only.
@@ -131,6 +147,11 @@ class SessionRunner:
         if self._running is not None:
             self._running[1].drop()
             self._running = None
+
+    @property
+    def _task(self) -> Future[Any] | None:
+        """What the worker is at: the running job, or what follows the last one."""
+        return self._running[2] if self._running is not None else self._afterwards
 
     def _start(self, request: Request) -> None:
         try:

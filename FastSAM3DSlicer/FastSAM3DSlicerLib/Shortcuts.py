@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from FastSAM3DCore.errors import FastSAM3DError
 
 SETTINGS_PREFIX = "FastSAM3D/Shortcuts/"
+# A text field takes letters before a shortcut of the window does, but not these: it would never be told that an entry
+# is complete.
+ENDS_AN_ENTRY = {"return", "enter"}
 # action: (key, what it does). Taken by Slicer itself and therefore not used: Del, Backspace, S, P, Ctrl+Z.
 DEFAULTS: dict[str, tuple[str, str]] = {
     "point": ("A", "Point tool"),
@@ -20,9 +24,21 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "redo": ("Y", "Redo"),
     "reset": ("Shift+R", "Reset the segment"),
     "uncertain": ("U", "Go to the most uncertain slice"),
-    "accept": ("Return", "Accept the slice and go to the next (slice mode)"),
+    "accept": ("K", "Accept the slice and go to the next (slice mode)"),
     "cancel": ("Esc", "Cancel"),
 }
+
+
+def endsAnEntry(key: str) -> bool:
+    """Whether a key sequence has Return or Enter in it, with or without Shift and the like."""
+    return not ENDS_AN_ENTRY.isdisjoint(re.split(r"[+,\s]+", key.lower()))
+
+
+def deleteShortcut(shortcut: Any) -> None:
+    """End a live QShortcut now; deleteLater alone leaves it working until the next event loop turn."""
+    shortcut.setEnabled(False)
+    shortcut.setParent(None)
+    shortcut.deleteLater()
 
 
 class Shortcuts:
@@ -41,14 +57,18 @@ class Shortcuts:
 
     def key(self, action: str) -> str:
         """The key of an action; empty if it has none."""
-        return str(self._settings.value(SETTINGS_PREFIX + action, DEFAULTS[action][0]))
+        default = DEFAULTS[action][0]
+        key = str(self._settings.value(SETTINGS_PREFIX + action, default))
+        return default if endsAnEntry(key) else key  # an earlier version had one
 
     def setKey(self, action: str, key: str) -> None:
         """Give an action another key (empty: none), from now on and in later sessions.
 
         Raises:
-            FastSAM3DError: another action has it.
+            FastSAM3DError: another action has it, or text fields need it.
         """
+        if endsAnEntry(key):
+            raise FastSAM3DError(f"{key} ends an entry in every text field; choose another key.")
         taken = next((a for a in DEFAULTS if a != action and key and self.key(a).lower() == key.lower()), None)
         if taken is not None:
             raise FastSAM3DError(f"{key} is the key of '{DEFAULTS[taken][1]}'; choose another.")

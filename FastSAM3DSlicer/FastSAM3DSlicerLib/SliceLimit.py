@@ -27,8 +27,12 @@ class SliceLimit:
     @classmethod
     def fromSliceNode(cls, sliceNode: Any, volumeNode: Any, slabMm: float = 0.0) -> SliceLimit:
         """The slice a view shows now, or a slab of `slabMm` around it."""
+        return cls.fromMatrix(arrayFromMatrix(sliceNode.GetSliceToRAS()), volumeNode, slabMm)
+
+    @classmethod
+    def fromMatrix(cls, sliceToRas: np.ndarray, volumeNode: Any, slabMm: float = 0.0) -> SliceLimit:
+        """The slice with this (4, 4) matrix to world RAS, or a slab of `slabMm` around it."""
         toWorld = ijkToWorld(volumeNode)
-        sliceToRas = arrayFromMatrix(sliceNode.GetSliceToRAS())
         normal = sliceToRas[:3, 2] / np.linalg.norm(sliceToRas[:3, 2])
         perVoxel = normal @ toWorld[:3, :3]
         offset = float(normal @ (toWorld[:3, 3] - sliceToRas[:3, 3]))

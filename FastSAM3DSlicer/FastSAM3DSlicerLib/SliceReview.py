@@ -10,8 +10,9 @@ import numpy as np
 from .EditMask import tagValue
 from .PromptJobs import PromptJobs
 from .SliceLimit import SliceLimit
-from .Uncertainty import sliceModeNode, sliceScores
-from .VolumeBridge import ijkToWorld, shapeIjk, transformPoints
+from .SlicePointer import SlicePointer
+from .Uncertainty import sliceScores
+from .VolumeBridge import arrayFromMatrix, ijkToWorld, shapeIjk, transformPoints
 
 # A slice whose uncertainty adds up to less than this many fully undecided voxels needs no look.
 WORTH_A_LOOK_VOXELS = 1.0
@@ -30,10 +31,15 @@ def acceptedSlices(segment: Any) -> list[SliceLimit]:
 
 
 class SliceReview:
-    """The slice mode of one `SegmentationLogic`."""
+    """The slice mode of one `SegmentationLogic`.
 
-    def __init__(self, logic: PromptJobs):
-        self.logic = logic
+    Args:
+        logic: whose changes are limited.
+        pointer: tells the slice view the user works in.
+    """
+
+    def __init__(self, logic: PromptJobs, pointer: SlicePointer | None = None):
+        self.logic, self.pointer = logic, pointer or SlicePointer(logic.scene)
         self.on = False
         self.slabMm = 0.0
 
@@ -43,14 +49,21 @@ class SliceReview:
         self.aim()
 
     def aim(self, sliceNode: Any = None) -> None:
-        """Limit changes to the slice now shown under the pointer; call before each prompt."""
-        rules, active = self.logic.rules, self.logic.active
+        """Limit changes to the slice that a view (the user's, by default) shows now; call before each prompt."""
+        self.confine(self.place(sliceNode))
+
+    def place(self, sliceNode: Any = None) -> np.ndarray | None:
+        """Where changes may go now: the slice's (4, 4) matrix to world RAS; None for anywhere."""
+        node = (sliceNode or self.pointer.node) if self.on else None
+        return arrayFromMatrix(node.GetSliceToRAS()) if node is not None else None
+
+    def confine(self, place: np.ndarray | None) -> None:
+        """Limit changes to a place that may have been left since; accepted slices never change."""
+        rules, active, volume = self.logic.rules, self.logic.active, self.logic.volumeNode
         rules.limit = None
         rules.accepted = acceptedSlices(active.segment) if active is not None and active.segment is not None else []
-        if self.on and self.logic.volumeNode is not None:
-            node = sliceNode or sliceModeNode(self.logic.scene)
-            if node is not None:
-                rules.limit = SliceLimit.fromSliceNode(node, self.logic.volumeNode, self.slabMm)
+        if place is not None and volume is not None:
+            rules.limit = SliceLimit.fromMatrix(place, volume, self.slabMm)
 
     def accept(self) -> bool:
         """The slice that changes go to is right; False if slice mode is off."""
@@ -68,9 +81,9 @@ class SliceReview:
             self.logic.active.segment.RemoveTag(ACCEPTED_TAG)
         self.aim()
 
-    def goToUncertain(self) -> str:
-        """Move the slice view to the most uncertain slice that is not accepted; returns what to say."""
-        node = sliceModeNode(self.logic.scene)
+    def goToUncertain(self, sliceNode: Any = None) -> str:
+        """Move a slice view to the most uncertain slice that is not accepted; returns what to say."""
+        node = sliceNode or self.pointer.node
         if node is None or self.logic.probability is None:
             return "Nothing to look at yet; give a prompt first."
         limit = SliceLimit.fromSliceNode(node, self.logic.volumeNode)

@@ -33,12 +33,15 @@ class UncertaintyOverlay:
         self.node: Any = None
         self._volumeId = ""
         self._box = VoxelBox.empty()
+        # {slice view's composite node ID: (foreground volume ID, opacity) before ours}
+        self._before: dict[str, tuple[str | None, float]] = {}
 
     def show(self, volumeNode: Any, probability: tuple[VoxelBox, np.ndarray] | None) -> None:
         """Show a probability (box, float32 [k, j, i]); None shows nothing anywhere."""
         if self.node is None or not self.scene.IsNodePresent(self.node) or self._volumeId != volumeNode.GetID():
             self.hide()
             self._create(volumeNode)
+        self._coverViews()
         image = self.node.GetImageData()
         percent = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
         percent[self._box.slices_kji] = 0
@@ -49,12 +52,15 @@ class UncertaintyOverlay:
         image.Modified()
 
     def hide(self) -> None:
-        """Take the overlay out of the views and the scene."""
+        """Take the overlay out of the views and the scene; the views show again what they showed before."""
         if self.node is None:
             return
         for composite in composites(self.scene):
             if composite.GetForegroundVolumeID() == self.node.GetID():
-                composite.SetForegroundVolumeID(None)
+                before, opacity = self._before.get(composite.GetID(), (None, composite.GetForegroundOpacity()))
+                composite.SetForegroundVolumeID(before if before and self.scene.GetNodeByID(before) else None)
+                composite.SetForegroundOpacity(opacity)
+        self._before.clear()
         if self.scene.IsNodePresent(self.node):
             self.scene.RemoveNode(self.node)
             self.scene.RemoveNode(colorTable(self.scene))
@@ -82,10 +88,15 @@ class UncertaintyOverlay:
         display.SetApplyThreshold(True)
         display.SetLowerThreshold(SHOWN_PERCENT)
         display.SetUpperThreshold(255)
-        for composite in composites(self.scene):
-            composite.SetForegroundVolumeID(node.GetID())
-            composite.SetForegroundOpacity(OPACITY)
         self.node, self._volumeId, self._box = node, volumeNode.GetID(), VoxelBox.empty()
+
+    def _coverViews(self) -> None:
+        """Become the foreground of every slice view, once: what the user chooses there later stays."""
+        for composite in composites(self.scene):
+            if composite.GetID() not in self._before:
+                self._before[composite.GetID()] = (composite.GetForegroundVolumeID(), composite.GetForegroundOpacity())
+                composite.SetForegroundVolumeID(self.node.GetID())
+                composite.SetForegroundOpacity(OPACITY)
 
 
 def colorTable(scene: Any) -> Any:
@@ -120,10 +131,3 @@ def sliceScores(
         uncertainty = np.where(plane.inside(box), 0.0, uncertainty)
     others = tuple(a for a in range(3) if a != 2 - axis)
     return box.lower[axis], uncertainty.sum(axis=others)
-
-
-def sliceModeNode(scene: Any) -> Any:
-    """The slice view under the mouse pointer, or the first one; None without slice views."""
-    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    under = crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0]) if crosshair is not None else None
-    return under or scene.GetFirstNodeByClass("vtkMRMLSliceNode")

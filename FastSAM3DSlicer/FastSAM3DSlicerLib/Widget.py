@@ -21,7 +21,7 @@ from .EnginePanel import EnginePanel
 from .InstallLogic import InstallLogic
 from .PanelState import DEVICES, PanelState
 from .ParameterNode import FastSAM3DParameterNode
-from .Shortcuts import Shortcuts
+from .Shortcuts import Shortcuts, deleteShortcut
 from .ShortcutTable import ShortcutTable
 from .ToolBox import TOOLS
 from .VolumeBridge import shownVolume
@@ -76,6 +76,9 @@ class Panel:
         self._surfaceTimer.setSingleShot(True)
         self._surfaceTimer.setInterval(SURFACE_IDLE_MS)
         self._surfaceTimer.timeout.connect(self.controller.logic.surfaces.refresh)
+        self._layout = slicer.app.layoutManager()  # None without a main window
+        if self._layout is not None:
+            self._layout.layoutChanged.connect(self._onLayoutChanged)
 
     # -- life ----------------------------------------------------------------------------------------
 
@@ -101,6 +104,9 @@ class Panel:
         self.exit()
         self._timer.stop()
         self._surfaceTimer.stop()
+        if self._layout is not None:
+            self._layout.layoutChanged.disconnect(self._onLayoutChanged)
+            self._layout = None
         self.controller.close()
 
     def sceneClosing(self) -> None:
@@ -175,9 +181,7 @@ class Panel:
             self._onParameters()
 
     def _applyEngine(self, p: FastSAM3DParameterNode) -> None:
-        first = not self.engine.chosen
-        name = self.engine.choose(p.model, p.device, p.serverUrl, self.ui.tokenEdit.text)
-        if name and not first:
+        if name := self.engine.choose(p.model, p.device, p.serverUrl, self.ui.tokenEdit.text):
             self.say(self.controller.logic.modelNote() or _("The next prompt uses {model}.").format(model=name))
 
     def _onCpu(self) -> DeferredSession | None:
@@ -337,7 +341,7 @@ class Panel:
             self._surfaceTimer.start()
 
     def _pump(self) -> None:
-        busy = self.controller.pump()
+        busy = self.controller.tick()
         self.state.showBusy()
         if not busy and not self._entered:
             self._timer.stop()
@@ -347,6 +351,10 @@ class Panel:
     def _set(self, name: str, value: Any) -> None:
         if self._parameters is not None and not self._updating:
             setattr(self._parameters, name, value)
+
+    def _onLayoutChanged(self, *_: Any) -> None:
+        if self._entered:
+            self.controller.layoutChanged()
 
     def _onSegmentSelected(self) -> None:
         ids = self.ui.segmentsTable.selectedSegmentIDs()
@@ -381,13 +389,6 @@ def tableItem(text: str, editable: bool) -> Any:
     if not editable:
         item.setFlags(qt.Qt.ItemIsEnabled)
     return item
-
-
-def deleteShortcut(shortcut: Any) -> None:
-    """End a live shortcut now; deleteLater alone leaves it working until the next event loop turn."""
-    shortcut.setEnabled(False)
-    shortcut.setParent(None)
-    shortcut.deleteLater()
 
 
 def sliceViews() -> list[tuple[Any, Any]]:

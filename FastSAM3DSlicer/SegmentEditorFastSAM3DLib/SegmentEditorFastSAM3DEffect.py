@@ -17,9 +17,10 @@ from FastSAM3DCore.errors import FastSAM3DError
 from FastSAM3DSlicerLib.Controller import Controller
 from FastSAM3DSlicerLib.DeferredSession import DeferredSession
 from FastSAM3DSlicerLib.EditMask import EDITOR
+from FastSAM3DSlicerLib.EngineChoice import EngineChoice
 from FastSAM3DSlicerLib.InstallLogic import InstallLogic
 from FastSAM3DSlicerLib.ToolBox import TOOLS
-from FastSAM3DSlicerLib.Widget import PUMP_MS, sliceViews
+from FastSAM3DSlicerLib.Widget import PUMP_MS, TOKEN_SETTING, sliceViews
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,6 +36,7 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
         super().__init__(scriptedEffect)
         self.installer = InstallLogic(HERE.parent / "Resources" / "requirements.txt")
         self.controller = None
+        self.engine = None
         self.buttons = {}
 
     def clone(self):
@@ -86,13 +88,16 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
     def activate(self):
         """The user picked the effect."""
         if self.controller is None:
-            session = DeferredSession(lambda: self.installer.openSession(*self.engine()))
-            self.controller = Controller(slicer.mrmlScene, session, sliceViews, self.say, self.refresh, self.onCpu)
+            self.controller = Controller(
+                slicer.mrmlScene, DeferredSession(), sliceViews, self.say, self.refresh, self.onCpu
+            )
             self.controller.logic.rules.policy = EDITOR
             self.controller.logic.beforeWrite = self.scriptedEffect.saveStateForUndo
+            self.engine = EngineChoice(self.controller, self.installer)
         self.controller.enter()
         self.timer.start()
         self.retarget()
+        self.chooseEngine()
 
     def deactivate(self):
         """The user picked another effect, or left the editor."""
@@ -105,7 +110,7 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
         self.timer.stop()
         if self.controller is not None:
             self.controller.close()
-            self.controller = None
+            self.controller = self.engine = None
 
     def updateGUIFromMRML(self):
         """Volume, segmentation or segment was changed in the editor."""
@@ -117,25 +122,36 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
         self.updateGUIFromMRML()
 
     def layoutChanged(self):
-        """Slice views came or went: tools must be picked up again."""
-        if self.controller is not None and self.controller.inside:
-            self.controller.tools.use("")
+        """Slice views came or went."""
+        if self.controller is not None:
+            self.controller.layoutChanged()
+
+    def interactionNodeModified(self, interactionNode):
+        """Slicer's mouse mode was changed."""
+        # By default the editor then deselects the effect; ours places points, and puts its tool down by itself.
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def engine(self):
-        """Model, device, server and key as chosen in the FastSAM3D module."""
+    @staticmethod
+    def parameters():
+        """The choices made in the FastSAM3D module."""
         from FastSAM3DSlicer import FastSAM3DSlicerLogic
-        from FastSAM3DSlicerLib.Widget import TOKEN_SETTING
 
-        p = FastSAM3DSlicerLogic().getParameterNode()
-        token = str(slicer.app.userSettings().value(TOKEN_SETTING, "")) if p.serverUrl else ""
-        return (p.model, p.device, p.serverUrl, token)
+        return FastSAM3DSlicerLogic().getParameterNode()
+
+    def chooseEngine(self):
+        """Go on with the model, device and server chosen in the module; read here, never on the worker."""
+        p = self.parameters()
+        token = str(slicer.app.userSettings().value(TOKEN_SETTING, ""))
+        if name := self.engine.choose(p.model, p.device, p.serverUrl, token):
+            self.say(self.controller.logic.modelNote() or _("The next prompt uses {model}.").format(model=name))
 
     def onCpu(self):
-        """The graphics card ran out of memory; a server's is not ours to replace."""
-        model, _device, serverUrl, _token = self.engine()
-        return None if serverUrl else DeferredSession(lambda: self.installer.openSession(model, "cpu"))
+        """The graphics card ran out of memory."""
+        session = self.engine.onCpu()
+        if session is not None:
+            self.parameters().device = "cpu"
+        return session
 
     def retarget(self):
         """Work on what is chosen in the editor."""
@@ -149,8 +165,8 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
 
     def useTool(self, tool):
         """Pick a tool up, or put it down; asks to install what is missing."""
-        remote = bool(self.engine()[2])
-        if tool != self.controller.tools.tool and not remote and not self.installer.ensure():
+        self.chooseEngine()
+        if tool != self.controller.tools.tool and not self.engine.ready():
             self.say(_("PyTorch is needed to segment on this computer; install it in the FastSAM3D module."))
         else:
             self.controller.useTool(tool)
@@ -186,7 +202,7 @@ class SegmentEditorFastSAM3DEffect(AbstractScriptedSegmentEditorEffect):
         """Apply answers; called by the timer."""
         if self.controller is None:
             return
-        busy = self.controller.pump()
+        busy = self.controller.tick()
         text = self.controller.runner.busyText
         self.cancelButton.setVisible(bool(text))
         if text:

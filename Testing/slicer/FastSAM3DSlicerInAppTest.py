@@ -8,11 +8,14 @@ The engine is a ball-shaped answer, so nothing is installed or downloaded.
 # ruff: noqa: PT009
 
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
 import numpy as np
 import slicer
+
+STEPS = 200
 
 
 class BallSession:
@@ -89,9 +92,10 @@ class FastSAM3DSlicerInAppTest(unittest.TestCase):
     def tearDown(self):
         slicer.util.selectModule("Data")
 
-    def place(self, *ras):
-        self.panel.controller.sync.pointsNode(True).AddControlPointWorld(*ras)
-        while self.panel.controller.runner.busy:
+    def place(self, *ras, controller=None):
+        controller = controller or self.panel.controller
+        controller.sync.pointsNode(True).AddControlPointWorld(*ras)
+        while controller.runner.busy:
             slicer.app.processEvents()
 
     def segmentVoxels(self):
@@ -143,15 +147,87 @@ class FastSAM3DSlicerInAppTest(unittest.TestCase):
         slicer.mrmlScene.Clear()
         self.assertIsNone(self.panel.controller.logic.active)
 
-    def test_the_effect_is_in_the_segment_editor(self):
+    def test_the_worker_gets_on_while_slicer_idles(self):
+        import qt
+
+        from FastSAM3DSlicerLib.Job import Job
+
+        steps = []
+
+        def call():
+            for _ in range(STEPS):
+                time.sleep(0)  # gives Python's lock back for a moment, as each of the engine's operations does
+                steps.append(1)
+
+        self.panel.controller.runner.submit(lambda: Job("steps", call, lambda _: None, lambda: None), lambda _: None)
+        loop = qt.QEventLoop()
+        qt.QTimer.singleShot(500, loop.quit)  # 25 ticks
+        loop.exec_()
+        self.assertEqual(len(steps), STEPS)
+
+    def test_slice_views_of_another_layout_show_the_prompts(self):
+        self.panel.ui.pointButton.click()
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeByThreeSliceView)
+        slicer.app.processEvents()
+        display = self.panel.controller.sync.pointsNode(True).GetDisplayNode()
+        names = manager.sliceViewNames()
+        shown = [display.IsDisplayableInView(manager.sliceWidget(name).mrmlSliceNode().GetID()) for name in names]
+        self.assertTrue(self.panel.ui.pointButton.checked)
+        manager.setLayout(before)
+        self.assertGreaterEqual(len(names), 9)
+        self.assertTrue(all(shown))
+
+    def test_a_segmentation_made_by_the_node_selector_is_drawn(self):
+        made = self.panel.ui.segmentationSelector.addNode()
+        self.panel.ui.segmentationSelector.setCurrentNode(made)
+        self.panel.ui.pointButton.click()
+        self.place(-20, -25, 15)
+        self.assertIsNotNone(made.GetDisplayNode())
+        self.assertTrue(made.GetDisplayNode().GetVisibility())
+
+    def effect(self):
+        """The Segment Editor with our effect active on an empty segment."""
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.util.getModuleWidget("SegmentEditor").editor
         self.assertIn("FastSAM3D", editor.availableEffectNames())
-        editor.setSegmentationNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode"))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        segmentId = node.GetSegmentation().AddEmptySegment()
+        editor.setSegmentationNode(node)
         editor.setSourceVolumeNode(self.volume)
+        editor.setCurrentSegmentID(segmentId)
         editor.setActiveEffectByName("FastSAM3D")
+        self.addCleanup(lambda: editor.setActiveEffectByName(""))
         self.assertEqual(editor.activeEffect().name, "FastSAM3D")
+        effect = editor.activeEffect().self()
+        effect.installer.openSession = lambda *engine: BallSession()
+        effect.installer.ensure = lambda again=False: True
+        return editor, effect, lambda: slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, self.volume).sum()
+
+    def test_the_effect_places_points_and_stays_the_active_one(self):
+        editor, effect, voxels = self.effect()
+        effect.buttons["point"].click()
+        slicer.app.processEvents()
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        self.assertEqual(interaction.GetCurrentInteractionMode(), interaction.Place)
+        self.assertIsNotNone(editor.activeEffect())
+        self.assertEqual(editor.activeEffect().name, "FastSAM3D")
+        self.assertTrue(effect.buttons["point"].checked)
+        self.place(-20, -25, 15, controller=effect.controller)
+        self.assertGreater(voxels(), 500)
         editor.setActiveEffectByName("")
+        self.assertEqual(interaction.GetCurrentInteractionMode(), interaction.ViewTransform)
+
+    def test_the_effect_uses_the_engine_chosen_in_the_module(self):
+        _, effect, _ = self.effect()
+        opened = []
+        effect.installer.openSession = lambda *engine: opened.append(engine) or BallSession()
+        for device in ("cpu", "auto"):
+            effect.parameters().device = device
+            effect.buttons["box"].click()
+            self.place(-20, -25, 15, controller=effect.controller)
+            self.assertEqual(opened[-1][1], device)
 
 
 if __name__ == "__main__":

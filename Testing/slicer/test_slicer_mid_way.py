@@ -9,6 +9,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
+from FastSAM3DSlicerLib.SliceReview import acceptedSlices
 from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, transformPoints
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import whole
@@ -165,4 +166,26 @@ def test_a_real_key_press_picks_a_tool_up_but_not_while_typing(ready):
     ready.panel.widget.setFocus()
     QTest.keyClick(ready.panel.widget, Qt.Key_B)
     assert ready.controller.tools.tool == ""
+    window.hide()
+
+
+def test_return_ends_an_entry_also_in_the_module_and_the_key_for_accepting_types_a_letter(ready):
+    ready.parameters().sliceMode = True
+    window, edit, told = ready.panel.widget.window(), ready.ui.serverEdit, []
+    window.show()
+    window.activateWindow()
+    ready.harness.process()
+    edit.returnPressed.connect(lambda: told.append(edit.text))
+    edit.setFocus()
+    QTest.keyClicks(edit, "k")
+    QTest.keyClick(edit, Qt.Key_Return)
+    ready.settle()
+    assert told == ["k"]
+    segment = ready.logic.active.segment
+    assert acceptedSlices(segment) == []
+    edit.setText("")
+    ready.panel.widget.setFocus()
+    QTest.keyClick(ready.panel.widget, Qt.Key_K)
+    ready.settle()
+    assert len(acceptedSlices(segment)) == 1
     window.hide()

@@ -104,6 +104,22 @@ def test_a_source_checkout_finds_the_engine_beside_the_module():
     assert str(ROOT / "FastSAM3DCore") in result.stdout, result.stderr
 
 
+def test_ctest_finds_the_in_app_test(tmp_path):
+    """`slicer_add_python_unittest` imports a script by its name, from its folder as it is written in the list."""
+    source = ROOT / "Testing"
+    (script,) = re.findall(r"SCRIPT (\S+)\)", (source / "CMakeLists.txt").read_text(encoding="utf-8"))
+    path = Path(script.replace("${CMAKE_CURRENT_SOURCE_DIR}", str(source)))
+    code = f"""
+import sys, unittest
+sys.path.insert(0, {str(path.parent)!r})
+print("tests", unittest.defaultTestLoader.loadTestsFromName({path.stem!r}).countTestCases())
+"""
+    result = run(code, tmp_path)
+    assert re.search(r"tests \d{1,2}\n", result.stdout), result.stderr
+    assert "_FailedTest" not in result.stdout
+    assert int(result.stdout.split()[-1]) >= 10
+
+
 def test_only_the_module_itself_lies_where_slicer_takes_files_for_modules(installed):
     assert [path.name for path in installed.glob("*.py")] == ["FastSAM3DSlicer.py"]
 
@@ -211,7 +227,13 @@ def test_the_tutorial_shows_pictures_that_exist_and_keys_that_are_right():
     for picture in pictures:
         assert size((path.parent / picture).resolve())[0] >= 400
     keys = {action: key for action, (key, _) in DEFAULTS.items()}
-    saying = {"point": "(key A)", "sign": "(key T", "box": "box (B)", "next": "**Next segment** (E)"}
+    saying = {
+        "point": "(key A)",
+        "sign": "(key T",
+        "box": "box (B)",
+        "next": "**Next segment** (E)",
+        "accept": "next* (K)",
+    }
     for action, said in saying.items():
         assert keys[action] in said
         assert said in text

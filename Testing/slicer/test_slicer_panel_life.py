@@ -7,9 +7,11 @@ import threading
 import numpy as np
 import pytest
 
+from FastSAM3DSlicerLib.Job import Job
 from FastSAM3DSlicerLib.Shortcuts import DEFAULTS
 from Testing.core.fakes import FakeSession
 from Testing.mrml.conftest import whole
+from Testing.mrml.slow import NEEDS_USLEEP, SMALL_STEPS, smallSteps, ticksOf
 from Testing.slicer.steps import at, place, withSession
 
 
@@ -62,6 +64,8 @@ def test_keys_are_listed_and_can_be_edited(ready):
     assert ready.panel.shortcuts.live["point"].key.toString() == "G"
     table.item(row, 1).setText("B")  # the box tool's
     assert "Box tool" in ready.ui.statusLabel.text
+    table.item(row, 1).setText("return")
+    assert "Return ends an entry" in ready.ui.statusLabel.text
     assert table.item(row, 1).text() == "G"
     ready.ui.restoreShortcutsButton.click()
     assert table.item(row, 1).text() == "A"
@@ -194,3 +198,64 @@ def test_a_segment_chosen_by_a_script_is_selected_in_the_table(ready):
     assert ready.logic.active.segmentId == other
     ready.parameters().segmentId = "no such segment"
     assert ready.ui.segmentsTable.selectedSegmentIDs() == [ready.logic.active.segmentId]
+
+
+def test_slice_views_of_another_layout_are_used_as_soon_as_they_appear(ready):
+    layout = ready.harness.app.layoutManager()
+    place(ready, 20, 25, 15)
+    layout.addSliceViews("Slice4")
+    added = layout.sliceWidget("Slice4").mrmlSliceNode().GetID()
+    display = ready.controller.sync.pointsNode(True).GetDisplayNode()
+    assert display.IsDisplayableInView(added)
+    assert ready.controller.tools.tool == "point"
+    ready.widget.exit()
+    layout.addSliceViews("Slice5")  # another module is open
+    assert ready.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 0
+    ready.widget.enter()
+    display = ready.controller.sync.pointsNode(True).GetDisplayNode()
+    assert display.IsDisplayableInView(layout.sliceWidget("Slice5").mrmlSliceNode().GetID())
+
+
+def test_a_module_that_was_closed_hears_of_no_layout(panel):
+    layout = panel.harness.app.layoutManager()
+    panel.panel._entered, heard = True, []
+    panel.controller.layoutChanged = lambda: heard.append(1)
+    layout.addSliceViews("Slice4")
+    assert heard == [1]
+    panel.widget.cleanup()
+    panel.panel._entered = True
+    layout.addSliceViews("Slice5")
+    assert heard == [1]
+
+
+def test_a_segmentation_made_by_the_node_selector_is_drawn(panel):
+    panel.ui.volumeSelector.setCurrentNode(panel.scan)
+    import slicer
+
+    made = panel.scene.AddNode(slicer.vtkMRMLSegmentationNode())  # "Create new Segmentation": no display node
+    panel.ui.segmentationSelector.setCurrentNode(made)
+    panel.ui.pointButton.click()
+    panel.settle()
+    assert panel.logic.active.node is made
+    place(panel, 20, 25, 15)
+    assert made.GetDisplayNode().GetVisibility()
+    assert "hidden" not in panel.ui.statusLabel.text
+
+
+@NEEDS_USLEEP
+def test_the_worker_gets_on_between_the_timers_ticks_and_after_the_module_was_left(panel):
+    runner, timer = panel.controller.runner, panel.panel._timer
+    assert timer.interval == 20
+    runner.submit(lambda: Job("steps", smallSteps, lambda _: None, lambda: None), lambda _: None)
+    assert ticksOf(runner, timer.timeout.emit) < SMALL_STEPS / 4
+    gate, old = threading.Event(), FakeSession()
+    old.close = lambda: (gate.wait(10), smallSteps())
+    withSession(panel, old)
+    panel.controller.session.open()
+    panel.parameters().model = "fastsam3d"  # the session before is closed on the worker
+    panel.widget.exit()
+    timer.timeout.emit()
+    assert timer.active
+    gate.set()
+    assert ticksOf(runner, timer.timeout.emit) < SMALL_STEPS / 4
+    assert not timer.active

@@ -81,7 +81,7 @@ def test_the_in_app_tests_can_be_loaded(harness):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert unittest.defaultTestLoader.loadTestsFromModule(module).countTestCases() >= 6
+    assert unittest.defaultTestLoader.loadTestsFromModule(module).countTestCases() >= 10
 
 
 def test_the_balls_of_the_in_app_tests_follow_the_protocol_as_far_as_they_are_used():

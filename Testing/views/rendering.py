@@ -117,6 +117,10 @@ class RenderedViews:
         interactor.SetEventPosition(x, y)
         interactor.InvokeEvent("MouseMoveEvent")
 
+    def leave(self, tag: str) -> None:
+        """The mouse pointer goes out of a view."""
+        self.interactor(tag).InvokeEvent("LeaveEvent")
+
     def click(self, tag: str, x: int, y: int) -> None:
         """A left click, as the window system would send it."""
         self.move(tag, x, y)

@@ -278,13 +278,20 @@ def test_the_uncertainty_overlay_colours_the_rim_and_goes_away(case):
 
 def test_slice_mode_changes_the_slice_that_is_shown_and_no_other(case):
     from FastSAM3DSlicerLib import SliceLimit
-    from FastSAM3DSlicerLib.Uncertainty import sliceModeNode
+    from FastSAM3DSlicerLib.SlicePointer import SlicePointer
 
     views, target = case.views, case.at(40, 45, 30)
     x, y = views.pixel("Red", target)
-    views.move("Red", x, y)
-    node = sliceModeNode(views.scene)
-    assert node is views.sliceNode("Red")  # the one under the mouse
+    pointer = SlicePointer(views.scene)
+    pointer.follow()
+    for tag in ("Green", "Red"):
+        views.move(tag, x, y)
+        assert pointer.node is views.sliceNode(tag)  # the one under the mouse
+        views.leave(tag)
+        assert views.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode").GetCursorPositionXYZ([0, 0, 0]) is None
+        assert pointer.node is views.sliceNode(tag)  # the last one that was
+    pointer.close()
+    node = views.sliceNode("Red")
     case.logic.rules.limit = SliceLimit.fromSliceNode(node, case.volume)
     views.place(case.sync.pointsNode(True))
     views.click("Red", x, y)

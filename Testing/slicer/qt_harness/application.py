@@ -38,9 +38,24 @@ class SliceView:
         return self.node
 
 
-class LayoutManager:
+class LayoutManager(QtCore.QObject):
+    """The application's slice views; one manager for good, its views change with the layout."""
+
+    layoutChanged = QtCore.Signal(int)  # noqa: N815
+
     def __init__(self, scene: Any):
-        self._views = {name: SliceView(scene, name) for name in ("Red", "Green", "Yellow")}
+        super().__init__()
+        self._scene = scene
+        self.reset()
+
+    def reset(self) -> None:
+        """The layout that Slicer starts with."""
+        self._views = {name: SliceView(self._scene, name) for name in ("Red", "Green", "Yellow")}
+
+    def addSliceViews(self, *names: str) -> None:
+        """The user picks a layout with more slice views."""
+        self._views |= {name: SliceView(self._scene, name) for name in names}
+        self.layoutChanged.emit(0)
 
     def sliceViewNames(self) -> list[str]:
         return list(self._views)
@@ -73,13 +88,13 @@ class Application:
     def newScene(self) -> None:
         """What File > Close does: empties the scene; the layout's nodes come back."""
         self._scene.Clear(0)
-        self._layout = LayoutManager(self._scene)
+        self._layout.reset()
         addSingletons(self._scene)
 
 
 def addSingletons(scene: Any) -> None:
-    for node in (slicer.vtkMRMLInteractionNode(), slicer.vtkMRMLSelectionNode()):
-        if scene.GetNodeByID(f"{node.GetClassName()}Singleton") is None:
+    for node in (slicer.vtkMRMLInteractionNode(), slicer.vtkMRMLSelectionNode(), slicer.vtkMRMLCrosshairNode()):
+        if scene.GetFirstNodeByClass(node.GetClassName()) is None:
             scene.AddNode(node)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import slicer
 import slicer.util
+import vtk
 from PySide6 import QtWidgets
 
 
@@ -85,9 +86,14 @@ def host() -> Any:
 
 
 class ScriptedEffect:
-    """The C++ half of a Segment Editor effect: options frame, parameter set node, undo states."""
+    """The C++ half of a Segment Editor effect: options frame, parameter set node, undo states, mouse mode.
+
+    Attributes:
+        effect: the Python half, once the editor has made it the active effect.
+    """
 
     def __init__(self, editorNode: Any):
+        self.effect: Any = None
         self.name = self.title = ""
         self.perSegment = self.requireSegments = False
         self.frame = QtWidgets.QWidget()
@@ -103,6 +109,27 @@ class ScriptedEffect:
 
     def saveStateForUndo(self) -> None:
         self.undoStates += 1
+
+    def selectEffect(self, effect: Any) -> None:
+        """The user presses the effect's button in the editor; None for the arrow."""
+        if self.effect is not None:
+            self.effect.deactivate()
+        self.effect = effect
+        if effect is not None:
+            effect.activate()
+
+    def observeMouseMode(self, interactionNode: Any) -> int:
+        """As qMRMLSegmentEditorWidget does; returns the observer's tag."""
+        return interactionNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onMouseMode)
+
+    def _onMouseMode(self, interactionNode: Any, _: str) -> None:
+        if self.effect is None:
+            return
+        own = getattr(self.effect, "interactionNodeModified", None)
+        if own is not None:
+            own(interactionNode)
+        elif interactionNode.GetCurrentInteractionMode() != interactionNode.ViewTransform:
+            self.selectEffect(None)  # what the C++ class does when the Python half says nothing
 
 
 class AbstractScriptedSegmentEditorEffect:
