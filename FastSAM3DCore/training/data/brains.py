@@ -19,7 +19,7 @@ from ...errors import ImageError
 from .draw import Draw
 from .volumes import LabelledVolume, find_structures
 
-__all__ = ["DEEP", "LESION", "brain_means", "deep_brain", "halved_share", "halves", "tissue"]
+__all__ = ["DEEP", "LESION", "brain_means", "deep_brain", "halved_share", "halves", "tissue", "tissue_labels"]
 
 # Grey values relative to white matter in T1 = 1, of T1, T2 and FLAIR; field strengths and vendors vary more than the
 # second decimal, which is why `brain_means` draws around them. Order of the columns: `_SEQUENCES`.
@@ -49,10 +49,12 @@ _COMMON = [
 # Label 1, 2, ... of the maps: the FreeSurfer numbers 2 3 4 5 7 8 10 11 12 13 14 15 16 17 18 24 25 26 28 30, then the
 # right side's 41 42 43 44 46 47 49 50 51 52 53 54 57 58 60 62; above them come parts that vary from map to map.
 _LEFT = [*_COMMON, "fluid", "fluid", "brainstem", "hippocampus", "amygdala", "fluid", "lesion", "accumbens"]
+_LEFT_ALL = [*_LEFT, "ventral diencephalon", "plexus"]
 _ORDER = [
-    *_LEFT, "ventral diencephalon", "plexus",
+    *_LEFT_ALL,
     *_COMMON, "hippocampus", "amygdala", "lesion", "accumbens", "ventral diencephalon", "plexus",
 ]  # fmt: skip
+_AROUND = 16  # FreeSurfer's 24: the fluid between brain and skull
 
 DEEP = {"thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens", "ventral diencephalon"}
 LESION = _ORDER.index("lesion") + 1
@@ -111,10 +113,24 @@ def brain_means(draw: Draw, labels: Sequence[int]) -> Tensor:
     return means + draw.normal(len(values)) * draw.uniform(0.005, 0.05)
 
 
+def tissue_labels(*names: str, side: str | None = None, ventricles: bool = False) -> set[int]:
+    """Labels of such maps.
+
+    Args:
+        names: of tissues, "white matter" or "fluid" say; none for all.
+        side: "left" or "right" for the labels of that side alone; what lies in the middle counts as left.
+        ventricles: without the fluid around the brain.
+    """
+    known = enumerate(_ORDER, start=1)
+    labels = {label for label, name in known if not names or name in names}
+    if side is not None:
+        labels = {label for label in labels if (label <= len(_LEFT_ALL)) == (side == "left")}
+    return labels - {_AROUND} if ventricles else labels
+
+
 def tissue(labels: Tensor, name: str) -> Tensor:
     """Where the labels of such a map are of a tissue, "white matter" or "fluid" say; bool, of the same shape."""
-    numbers = [n + 1 for n, other in enumerate(_ORDER) if other == name]
-    return torch.isin(labels, torch.tensor(numbers, device=labels.device, dtype=labels.dtype))
+    return torch.isin(labels, torch.tensor(sorted(tissue_labels(name)), device=labels.device, dtype=labels.dtype))
 
 
 def halved_share(label: int) -> float:

@@ -13,6 +13,7 @@ from ...splits import read_splits
 from ..config import TrainConfig
 from .brains import deep_brain
 from .draw import Draw, Shape
+from .heads import head_scene
 from .lesions import lesion_scene
 from .scenes import Scene, anatomy_scene, brain_scene, scan_scene, shapes_scene
 from .supervoxels import with_supervoxels
@@ -21,6 +22,7 @@ from .volumes import LabelledVolume, load_volume
 __all__ = ["DataEngine", "Sources"]
 
 _TRIES = 8
+_HEADS = 0.25  # of the scenes of brains
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Sources:
         scan_weights: how often each scan is used.
         supervoxels: scans with pseudo-labels.
         brains: the middles of heads labelled in FreeSurfer's scheme.
+        heads: those heads whole.
     """
 
     anatomy: list[LabelledVolume] = field(default_factory=list)
@@ -42,6 +45,7 @@ class Sources:
     scan_weights: list[float] = field(default_factory=list)
     supervoxels: list[LabelledVolume] = field(default_factory=list)
     brains: list[LabelledVolume] = field(default_factory=list)
+    heads: list[LabelledVolume] = field(default_factory=list)
 
     @classmethod
     def load(
@@ -74,7 +78,8 @@ class Sources:
         out.supervoxels = [with_supervoxels(v) for v in [*plain, *out.scans[:4]]]
         out.anatomy = [v for v in out.anatomy if v.structures]
         if brains:
-            out.brains = [deep_brain(v) for v in out.anatomy if v.name in split.get("freesurfer", [])]
+            out.heads = [v for v in out.anatomy if v.name in split.get("freesurfer", [])]
+            out.brains = [deep_brain(v) for v in out.heads]
         out.scans = [v for v in out.scans if v.structures]
         out.anatomy_weights, out.scan_weights = _weights(out.anatomy), _weights(out.scans)
         return out
@@ -135,6 +140,8 @@ class DataEngine:
         if kind == "anatomy":
             volume = draw.python.choices(sources.anatomy, sources.anatomy_weights)[0]
             return anatomy_scene(draw, volume, shape, self.targets)
+        if kind == "brains" and sources.heads and draw.chance(_HEADS):
+            return head_scene(draw, draw.choice(sources.heads), shape, self.targets)
         if kind == "brains":
             return brain_scene(draw, draw.choice(sources.brains), shape, self.targets)
         if kind == "lesions":
