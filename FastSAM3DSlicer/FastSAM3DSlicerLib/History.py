@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from FastSAM3DCore.errors import PromptError
 from FastSAM3DCore.prompts import Prompt
@@ -53,6 +54,19 @@ class Step:
         return (self.segmentationId, self.segmentId, self.frame)
 
 
+@dataclass
+class Removal(Step):
+    """The deletion of a segment, which is kept whole meanwhile.
+
+    Attributes:
+        segment: the vtkSegment, on a labelmap of its own.
+        successor: the segment it stood before in the list; empty for the last one.
+    """
+
+    segment: Any = None
+    successor: str = ""
+
+
 class History:
     """Two stacks of steps."""
 
@@ -73,6 +87,10 @@ class History:
         if not steps:
             raise PromptError("There is nothing to redo." if redo else "There is nothing to undo.")
         return steps[-1]
+
+    def drop(self, redo: bool = False) -> None:
+        """Forget the step that undo (or redo) would take back."""
+        (self.redoSteps if redo else self.undoSteps).pop()
 
     def turn(self, step: Step, changes: Changes, redo: bool = False) -> None:
         """Move the step to the other stack, with what to restore there."""

@@ -14,12 +14,13 @@ from FastSAM3DCore.types import MaskUpdate, VoxelBox
 
 from .ActiveSegment import ActiveSegment
 from .EditMask import EditRules
-from .History import Step
+from .History import Removal, SegmentLog, Step
 from .Job import Job
-from .PromptResults import PromptResults
+from .PromptResults import PromptResults, ignore
 from .Prompts import boxPrompt, lassoPrompt, pointPrompt, scribblePrompt
+from .SegmentImage import SegmentImage
 from .SessionLink import Action, Answer, SessionLink, Want
-from .VolumeBridge import checkVolume, imageKey
+from .VolumeBridge import checkVolume, frameIndex, ijkToWorld, imageKey, shapeIjk
 
 
 class PromptJobs(PromptResults):
@@ -64,6 +65,23 @@ class PromptJobs(PromptResults):
         segmentId = ActiveSegment.create(self.volumeNode, segmentationNode, name)
         self.setSegment(segmentationNode, segmentId)
         return segmentId
+
+    def removeSegment(self, segmentationNode: Any, segmentId: str) -> None:
+        """Delete a segment; one undo step. If it was the active one, the last of the others is active then.
+
+        Raises:
+            PromptError: there is no such segment, it is locked, or no volume is set.
+        """
+        self._checkVolume()
+        image = self._imageOf(segmentationNode, segmentId)
+        self.rules.checkUnlocked(image)
+        image.isolate()  # deleted with a layer it shares, it would leave its voxels there
+        ids = list(segmentationNode.GetSegmentation().GetSegmentIDs())
+        successor = next(iter(ids[ids.index(segmentId) + 1 :]), "")
+        place = (segmentationNode.GetID(), segmentId, frameIndex(self.volumeNode))
+        nothing = SegmentLog()
+        self.history.push(Removal("delete", *place, [], nothing, nothing, "none", image.segment, successor))
+        self._takeOut(segmentationNode, segmentId)
 
     def clear(self) -> None:
         """Forget nodes and history; for when the scene closes."""
@@ -170,7 +188,9 @@ class PromptJobs(PromptResults):
     def prepareTurn(self, redo: bool) -> Job:
         """Undo or redo as a job; the scene is restored from what was stored, so it never fails half way."""
         self._pickUpEdit()
-        step = self.history.last(redo)
+        step, title = self._nextTurn(redo), "redo" if redo else "undo"
+        if isinstance(step, Removal):
+            return Job(title, ignore, lambda _: self._turnRemoval(step, redo), ignore)
         active = self._activateFor(step)
         inSession = step.session == "step" and self.link.canTurn(imageKey(active.volumeNode), active.owner, redo)
 
@@ -183,7 +203,7 @@ class PromptJobs(PromptResults):
             elif step.session != "none":
                 self.link.forget()
 
-        return Job("redo" if redo else "undo", call, lambda _: self._turned(active, step, redo), self._drop)
+        return Job(title, call, lambda _: self._turned(active, step, redo), self._drop)
 
     def wanted(self, active: ActiveSegment) -> Want:
         """What the session must hold before a prompt on this segment."""
@@ -226,12 +246,57 @@ class PromptJobs(PromptResults):
 
         return Job(title, call, apply, self._drop)
 
+    def _nextTurn(self, redo: bool) -> Step:
+        """The step to take back or do again next; what belongs to segments that are gone is dropped on the way."""
+        while True:
+            step = self.history.last(redo)
+            node = self.scene.GetNodeByID(step.segmentationId)
+            if node is None:
+                self.history.forget(step.segmentationId)
+                raise PromptError("The segmentation of that step is gone; it cannot be restored.")
+            there = set(node.GetSegmentation().GetSegmentIDs())
+            comesBack = isinstance(step, Removal) and not redo
+            if (step.segmentId in there) != comesBack:
+                step.changes = [change for change in step.changes if change[0] in there]
+                return step
+            self.history.drop(redo)
+
     def _activateFor(self, step: Step) -> ActiveSegment:
         """Undo may reach back to a segment that is not active any more: work on that one again."""
-        node = self.scene.GetNodeByID(step.segmentationId)
-        if node is None:
-            self.history.forget(step.segmentationId)
-            raise PromptError("The segmentation of that step is gone; it cannot be restored.")
         if self.active is None or self.active.key != step.key:
-            self.setSegment(node, step.segmentId)
+            self.setSegment(self.scene.GetNodeByID(step.segmentationId), step.segmentId)
         return self._ready()
+
+    # -- deleted segments ----------------------------------------------------------------------------
+
+    def _imageOf(self, node: Any, segmentId: str) -> SegmentImage:
+        return SegmentImage(node, segmentId, ijkToWorld(self.volumeNode), shapeIjk(self.volumeNode))
+
+    def _takeOut(self, node: Any, segmentId: str) -> None:
+        wasActive = self.active is not None and self.active.node is node and self.active.segmentId == segmentId
+        node.GetSegmentation().RemoveSegment(segmentId)
+        if wasActive:
+            self.active = self.probability = None
+            others = node.GetSegmentation().GetSegmentIDs()
+            if others:
+                self.setSegment(node, others[-1])
+
+    def _turnRemoval(self, step: Removal, redo: bool) -> MaskUpdate:
+        """Bring a deleted segment back as it was, or delete it again."""
+        if self._nextTurn(redo) is not step:
+            raise PromptError("The segment was changed or removed meanwhile; nothing was done.")
+        self._checkVolume()
+        node = self.scene.GetNodeByID(step.segmentationId)
+        if not redo:
+            node.GetSegmentation().AddSegment(step.segment, step.segmentId, step.successor)
+        image = self._imageOf(node, step.segmentId)
+        box = image.voxelBox(image.box).intersect(VoxelBox((0, 0, 0), shapeIjk(self.volumeNode)))
+        if redo:
+            self.rules.checkUnlocked(image)
+            self._takeOut(node, step.segmentId)
+        else:
+            self.setSegment(node, step.segmentId)
+        self.history.turn(step, [], redo)
+        if self.active is None:
+            return MaskUpdate(box, np.zeros(box.shape_ijk[::-1], np.uint8))
+        return self._tell(self.active, box, None, "redo" if redo else "undo")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,23 @@ from trame_server import Server
 from trame_slicer import module as slicer_module
 from trame_slicer.core import SlicerApp
 
-from FastSAM3DCore.errors import FastSAM3DError, ImageError
-from FastSAM3DCore.io import load_volume
-from FastSAM3DCore.types import Volume
+from FastSAM3DCore.errors import FastSAM3DError
 from FastSAM3DSlicerLib.PromptSync import PromptSync
 
 from .autosave import Autosave, Saved, read_saved
 from .config import WorkerConfig
 from .display import Display
+from .engine import Engine
 from .events import connect
-from .loading import default_name
 from .markers import quieten, show, shrink
 from .notes import Notes
+from .opening import Opening
 from .overlay import UncertaintyOverlay
 from .prompting import Prompting
+from .questions import Questions
+from .reading import ScanSource
 from .routes import add_routes
 from .runner import Runner
-from .sample import load_sample
 from .segments import SegmentList
 from .shell import add_shell_routes
 from .state import set_defaults
@@ -56,13 +55,15 @@ class WebApp:
         self.slicer = SlicerApp()
         self.views = Views(server, self.slicer)
         self.notes = Notes(self.state)
+        self.questions = Questions(self.state)
         self.runner = Runner()
+        self.engine = Engine(config, self.runner)
         self.study = Study(self.slicer.scene, None)
         self.display = Display(self.state, self.study, self.views)
         self.segments = SegmentList(self.state, self.study)
         self.overlay = UncertaintyOverlay(self.study, self.views)
         self.surfaces = Surfaces(self.state, self.study, self.views)
-        self.prompting = Prompting(self.state, self.study, self.views, self.runner, self.notes)
+        self.prompting = Prompting(self.state, self.study, self.views, self.runner, self.notes, self.engine)
         self.prompting.changed = lambda _: self.refresh()
         self.prompting.chosen = self._show_outlines
         self.display.moved = self.prompting.boxes.moved
@@ -70,6 +71,7 @@ class WebApp:
         folder = Path(config.state_dir)
         self.uploads = Uploads(folder / "uploads", config.max_upload)
         self.autosave = Autosave(folder, self.study, self._describe, self._saved)
+        self.opening = Opening(self)
         self._starting: asyncio.Task[None] | None = None
         build_page(server, self.views)
         connect(self)
@@ -85,26 +87,22 @@ class WebApp:
         self._starting = asyncio.create_task(self.notes.report(self._begin()))
 
     async def _begin(self) -> None:
-        model = asyncio.create_task(self.notes.report(self._load_model()))
+        model = asyncio.create_task(self._load_model())
         try:
             await self._open_first()
         finally:
-            await model
+            await self.notes.report(model)  # only now: opening a scan clears the status line
 
     async def _load_model(self) -> None:
-        busy = self.notes.busy("Loading the model…")
-        module, function = self.config.session.split(":")
-
-        def load() -> Any:
-            return getattr(import_module(module), function)(self.config.model, self.config.device)
-
         try:
-            session = await self.runner.call(load)
-        finally:
-            busy.end()
+            with self.notes.waiting("Loading the model…"):
+                session = await self.engine.load()
+        except FastSAM3DError:
+            with self.state:
+                self.state.device = "No model"
+            raise
         self.study.logic.setSession(session)
-        self.prompting.session = self.prompting.prefetch.session = session
-        self.prompting.ready.set()
+        self.prompting.prefetch.session = session
         self.prompting.prefetch.warm_up()
         device = getattr(getattr(session, "engine", None), "device", None)
         with self.state:
@@ -119,21 +117,18 @@ class WebApp:
                 return await self._resume(saved)
             except FastSAM3DError as error:
                 log.warning("the autosave cannot be opened: %s", error)
-        if self.config.scan is None:
-            await self.open_sample()
-        else:
-            await self.open_scan(Path(self.config.scan))
-        if self.config.segmentation is not None and self.study.is_open:
-            self.open_segmentation(Path(self.config.segmentation))
+        config = self.config
+        scan = Path(config.scan) if config.scan is not None else None
+        await self.opening.scan(ScanSource(scan, frame=config.frame, series=config.series))
+        if config.segmentation is not None and self.study.is_open:
+            path = Path(config.segmentation)
+            await self.opening.segmentation(path, path.name)
         return None
 
     async def _resume(self, saved: Saved) -> None:
-        if saved.scan is None:
-            await self.open_sample()
-        else:
-            await self.open_scan(Path(saved.scan), saved.name)
+        await self.opening.scan(saved.source)
         if self.autosave.segments_path.is_file():
-            self.study.load_segmentation(self.autosave.segments_path)
+            self.study.load_segmentation(self.autosave.segments_path, "the autosave")
         ids = self.study.segment_ids()
         if saved.active < len(ids):
             self.study.activate(ids[saved.active])
@@ -152,56 +147,6 @@ class WebApp:
         if self.autosave.pending:
             self.autosave.now()
         self.runner.close()
-
-    # Opening
-
-    async def open_sample(self) -> None:
-        await self._open(load_sample, None)
-
-    async def open_scan(self, path: Path, name: str | None = None) -> None:
-        """Open a file or DICOM folder in place of the scan there is.
-
-        Raises:
-            ImageError: it cannot be used; the scan before stays.
-        """
-        await self._open(lambda: (load_volume(path), name or default_name(path)), str(path))
-
-    async def _open(self, load: Callable[[], tuple[Volume, str]], source: str | None) -> None:
-        busy = self.notes.busy("Opening the scan…")
-        try:
-            volume, name = await asyncio.to_thread(load)
-            async with self.runner.pause():
-                self.surfaces.clear()
-                self.overlay.turn(False)
-                self.study.open(volume, name, source)
-        finally:
-            busy.end()
-        with self.state:
-            i, j, k = volume.shape_ijk
-            spacing = " × ".join(f"{s:.3g}" for s in volume.spacing_ijk)
-            self.state.scan_name = name
-            self.state.scan_detail = f"{i} × {j} × {k}, {spacing} mm"
-            self.state.overlay = self.state.slice_mode = False
-            self.state.click_ms = 0
-            self.display.show()
-            self.segments.set_opacity(self.state.opacity)
-            self.prompting.choose("positive")
-        self.refresh()
-        self.prompting.prefetch.warm_up()
-
-    def open_segmentation(self, path: Path) -> None:
-        """Take over a file's segments.
-
-        Raises:
-            ImageError: there are none in it, or no scan is open.
-        """
-        if not self.study.is_open:
-            raise ImageError("Open the scan first, then its segmentation.")
-        if self.study.load_segmentation(path) == 0:
-            raise ImageError(f"{path.name} holds no segments that can be read.")
-        with self.state:
-            self.segments.set_opacity(self.state.opacity)
-        self.refresh()
 
     # After every change
 

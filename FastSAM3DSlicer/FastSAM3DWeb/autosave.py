@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from .reading import ScanSource
 from .study import Study
 
 __all__ = ["Autosave", "Saved", "read_saved"]
@@ -32,7 +33,15 @@ class Saved:
     active: int = 0
     window: list[float] = field(default_factory=list)
     slices: dict[str, float] = field(default_factory=dict)
+    frame: int | None = None
+    series: str | None = None
     format: str = FORMAT
+
+    @property
+    def source(self) -> ScanSource:
+        """What to read again."""
+        path = Path(self.scan) if self.scan is not None else None
+        return ScanSource(path, self.name, self.frame, self.series)
 
 
 def read_saved(folder: Path) -> Saved | None:
@@ -93,7 +102,9 @@ class Autosave:
         self._timer, self._since = None, None
         if not self.study.is_open:
             return
-        saved = Saved(scan=self.study.source, name=self.study.name)
+        source = self.study.source
+        scan = str(source.path) if source.path is not None else None
+        saved = Saved(scan, source.name, frame=source.frame, series=source.series)
         ids = self.study.segment_ids()
         saved.active = ids.index(self.study.active_id) if self.study.active_id in ids else 0
         self._describe(saved)

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from .checks import check_engine, check_packages, check_scan, check_segmentation
 from .config import MEGABYTE, FrontConfig, WorkerConfig, default_state_dir
 from .front.guard import MIN_TOKEN_LENGTH, is_loopback
 
@@ -27,6 +28,8 @@ def web(
         Path | None, typer.Argument(help="NIfTI, NRRD, MHA or a DICOM folder; without it, the sample.")
     ] = None,
     segmentation: Annotated[Path | None, typer.Option(help="Segments to continue from (.seg.nrrd, .nii.gz).")] = None,
+    frame: Annotated[int | None, typer.Option(min=0, help="Volume of a 4D scan, or channel.")] = None,
+    series: Annotated[str | None, typer.Option(help="DICOM series: UID, its end, number or description.")] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Open the sample scan.")] = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
@@ -46,8 +49,18 @@ def web(
 ) -> None:
     """Open a scan in the browser and segment it there."""
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    check_packages()
     token = _read_token(token_file)
-    _check(scan, segmentation, sample, host, token)
+    _check_access(host, token)
+    if scan is None and (frame is not None or series is not None):
+        _refuse("--frame and --series choose within a scan; name the scan too.")
+    if sample and scan is not None:
+        _refuse("give a scan or --sample, not both.")
+    if segmentation is not None:
+        check_segmentation(segmentation)
+    if scan is not None:
+        check_scan(scan, frame, series)
+    check_engine(model, device)
     front = FrontConfig(
         host=host,
         port=port,
@@ -61,6 +74,8 @@ def web(
         state_dir="",
         scan=str(scan.resolve()) if scan else None,
         segmentation=str(segmentation.resolve()) if segmentation else None,
+        frame=frame,
+        series=series,
         model=model,
         device=device,
         max_upload=max_upload_mb * MEGABYTE,
@@ -85,17 +100,7 @@ def _read_token(path: Path | None) -> str:
     return lines[0].strip() if lines else ""
 
 
-def _check(scan: Path | None, segmentation: Path | None, sample: bool, host: str, token: str) -> None:
-    if sample and scan is not None:
-        _refuse("give a scan or --sample, not both.")
-    for path, what in ((scan, "scan"), (segmentation, "segmentation")):
-        if path is not None and not path.exists():
-            _refuse(f"there is no {what} {path}.")
-    if scan is not None:
-        # Read once here, so that an unusable file is refused before a page opens on it.
-        from FastSAM3DCore.io import load_volume
-
-        load_volume(scan)
+def _check_access(host: str, token: str) -> None:
     if token and len(token) < MIN_TOKEN_LENGTH:
         _refuse(f"the token is shorter than {MIN_TOKEN_LENGTH} characters; for example: {secrets.token_urlsafe(16)}")
     if not token and not is_loopback(host):
@@ -131,9 +136,9 @@ def _has_screen() -> bool:
 
 def main() -> None:
     """The command on its own: `python -m FastSAM3DWeb.cli`."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(web)
-    app()
+    from FastSAM3DCore.cli import main as run
+
+    sys.exit(run(["web", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class WorkerConfig:
         state_dir: this browser's private folder for uploads and autosave.
         scan: file or DICOM folder to open, or None for the sample scan.
         segmentation: file whose segments to continue from.
+        frame, series: which volume of `scan`, as in `FastSAM3DCore.io.load_volume`.
         model: name or file of the weights.
         device: "auto", "cpu", "cuda", ...
         session: "module:function" that opens the engine's session.
@@ -38,6 +39,8 @@ class WorkerConfig:
     state_dir: str
     scan: str | None = None
     segmentation: str | None = None
+    frame: int | None = None
+    series: str | None = None
     model: str = "default"
     device: str = "auto"
     session: str = "FastSAM3DCore:open_session"

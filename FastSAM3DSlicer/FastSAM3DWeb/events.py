@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from FastSAM3DCore.errors import FastSAM3DError
 
+from .reading import ScanSource
 from .tools import TOOLS
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def connect(app: WebApp) -> None:
     page = Page(app)
     for name in (
         "tool", "action", "gesture", "hover", "slice", "layout", "segment", "opacity", "overlap", "threshold",
-        "brush", "box", "preset", "window_level", "crosshair", "centre_3d", "open_sample", "complain", "timings",
+        "brush", "box", "preset", "window_level", "crosshair", "centre_3d", "open_sample", "answer", "complain",
+        "timings",
     ):  # fmt: skip
         app.server.controller.trigger(name)(page.guarded(getattr(page, name)))
 
@@ -65,8 +67,10 @@ class Page:
         self.app.display.toggle_layout(tag)
 
     def segment(self, what: str, segment_id: str, value: Any = None) -> None:
-        self.app.segments.change(what, segment_id, value)
+        said = self.app.segments.change(what, segment_id, value)
         self.app.refresh()
+        if said:
+            self.app.notes.say(said)
 
     def opacity(self, value: float) -> None:
         self.app.segments.set_opacity(value)
@@ -100,7 +104,10 @@ class Page:
         self.app.surfaces.centre()
 
     def open_sample(self) -> None:
-        self.app.prompting.spawn(self.app.open_sample())
+        self.app.opening.later(self.app.opening.scan(ScanSource()))
+
+    def answer(self, yes: bool) -> None:
+        self.app.questions.answer(bool(yes))
 
     def complain(self, text: str) -> None:
         self.app.notes.say(str(text)[:400], "warning")
@@ -109,7 +116,7 @@ class Page:
         """Milliseconds of the last answer's parts and of the engine's last call, for the benchmark."""
         wait, engine, write = self.app.state.server_ms
         draw, encode = self.app.views.picture_ms(tag)
-        inner = getattr(getattr(self.app.prompting.session, "engine", None), "seconds", {})
+        inner = getattr(getattr(self.app.engine.session, "engine", None), "seconds", {})
         return {
             "parts": {
                 "wait": wait,

@@ -34,13 +34,18 @@ def _displayable(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def default_name(path: Path) -> str:
-    """The file's name without its endings; its folder's where every case has a file of the same name."""
+def default_name(path: Path, above: Path | None = None) -> str:
+    """The file's name without its endings; its folder's where every case has a file of the same name.
+
+    Args:
+        above: a folder whose name says nothing.
+    """
     name = path.stem if path.is_file() else path.name
     for ending in (".nii.gz", ".seg.nrrd"):
         if path.name.lower().endswith(ending):
             name = path.name[: -len(ending)]
-    return path.parent.name if name.lower() in ("image", "img", "volume", "scan") and path.parent.name else name
+    folder = path.parent.name if path.parent != above else ""
+    return folder if name.lower() in ("image", "img", "volume", "scan") and folder else name
 
 
 def replace_voxels(node: vtkMRMLScalarVolumeNode, volume: Volume) -> None:

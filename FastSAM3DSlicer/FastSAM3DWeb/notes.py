@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import logging
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from FastSAM3DCore.errors import CancelledError, FastSAM3DError
 
 __all__ = ["Busy", "Notes"]
+
+log = logging.getLogger(__name__)
 
 # Anything quicker needs no wait text; it would only flicker.
 BUSY_AFTER = 0.35
@@ -41,6 +45,15 @@ class Notes:
     def busy(self, text: str, can_cancel: bool = False) -> Busy:
         return Busy(self, text, can_cancel)
 
+    @contextmanager
+    def waiting(self, text: str, can_cancel: bool = False) -> Iterator[None]:
+        """Be busy for as long as the block takes."""
+        busy = self.busy(text, can_cancel)
+        try:
+            yield
+        finally:
+            busy.end()
+
     def show_busy(self, busy: Busy) -> None:
         self._shown.append(busy)
         self._update()
@@ -56,8 +69,8 @@ class Notes:
             self._state.busy = last.text if last else ""
             self._state.can_cancel = bool(last and last.can_cancel)
 
-    async def report(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work; what the project raises on purpose becomes a message."""
+    async def report(self, work: Awaitable[Any]) -> None:
+        """Await work; what it raises becomes a message."""
         try:
             await work
         except CancelledError as error:
@@ -66,3 +79,7 @@ class Notes:
         except FastSAM3DError as error:
             with self._state:
                 self.say(str(error), "warning")
+        except Exception as error:
+            log.error("unexpected failure", exc_info=error)
+            with self._state:
+                self.say(f"That did not work ({type(error).__name__}: {error}). Nothing was changed.", "error")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from FastSAM3DCore.errors import FastSAM3DError, PromptError
+from FastSAM3DCore.errors import PromptError
 from FastSAM3DSlicerLib.SliceLimit import SliceLimit
 from FastSAM3DSlicerLib.SliceReview import ACCEPTED_TAG, SliceReview, acceptedSlices
 
 from .boxes import BoxHandles
+from .engine import Engine
 from .handedit import paint
 from .notes import Notes
 from .prefetch import Prefetch
+from .replies import reply
 from .runner import Runner
 from .study import Study
 from .tools import hint_for
@@ -24,15 +25,11 @@ from .views import SLICE_VIEWS, Views
 
 __all__ = ["Prompting"]
 
-log = logging.getLogger(__name__)
-
 Point = tuple[float, float, float]
 
 MAX_POINTS = 5000
 # The picture of the clicked view is drawn, encoded and sent in this time (15-40 ms); nothing else may run before.
 DRAW_FIRST = 0.05
-AFTER_FIRST_CLICK = "Too much? Press D and click there. Too little? Press A and click there. E: next segment."
-AFTER_BOX = "Pull the sides of the box, in any view, to set how far it reaches. Then correct with clicks (A, D)."
 
 
 class Prompting:
@@ -42,18 +39,17 @@ class Prompting:
         changed: called after the segment changed, with the voxel box.
         chosen: called after a tool was chosen.
         prefetch, boxes: what prepares the engine under the hand, and the handles of boxes.
-        session: the engine's session, None until it is loaded.
+        engine: where the session comes from.
         view: the slice view the person works in.
     """
 
-    def __init__(self, state: Any, study: Study, views: Views, runner: Runner, notes: Notes) -> None:
+    def __init__(self, state: Any, study: Study, views: Views, runner: Runner, notes: Notes, engine: Engine) -> None:
         self.state, self.study, self.views, self.runner, self.notes = state, study, views, runner, notes
         self.changed: Callable[[Any], None] = lambda box: None
         self.chosen: Callable[[], None] = lambda: None
         self.prefetch = Prefetch(study, runner)
         self.boxes = BoxHandles(state, study, views)
-        self.session: Any = None
-        self.ready = asyncio.Event()
+        self.engine = engine
         self.view = SLICE_VIEWS[0].tag
         self._tasks: set[asyncio.Task[None]] = set()
         self._threshold_wanted: float | None = None
@@ -61,7 +57,7 @@ class Prompting:
 
     # Starting work from the page
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run work without making the page wait; its failure is told to the person."""
         task = asyncio.get_running_loop().create_task(self.notes.report(work))
         self._tasks.add(task)
@@ -69,11 +65,6 @@ class Prompting:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("unexpected failure", exc_info=error)
-            with self.state:
-                self.state.answers += 1
-                self.notes.say(f"That did not work ({type(error).__name__}: {error}). Nothing was changed.", "error")
         with self.state:
             self.state.settled = self.state.answers
 
@@ -125,7 +116,12 @@ class Prompting:
         return self.study.logic
 
     async def run(
-        self, prepare: Callable[[], Any], tag: str | None = None, title: str = "Segmenting…", at: Point | None = None
+        self,
+        prepare: Callable[[], Any],
+        tag: str | None = None,
+        title: str = "Segmenting…",
+        at: Point | None = None,
+        asks: bool = True,
     ) -> Any:
         """One job of the logic, with the page told before and after; returns the update.
 
@@ -134,30 +130,29 @@ class Prompting:
             tag: the view to repaint first.
             title: what the busy state says.
             at: where the prompt is, for work that was begun under the hand.
+            asks: whether the engine has to answer; undoing a stroke of the brush needs none.
 
         Raises:
-            FastSAM3DError: refused or cancelled; nothing was changed.
+            FastSAM3DError: refused or cancelled, or there is no engine; nothing was changed.
         """
-        cancel = getattr(self.session, "cancel", None)
-        busy = self.notes.busy(title, can_cancel=True)
         try:
-            await self.ready.wait()
-            self._limit()
-            update, timing = await self.runner.job(
-                prepare,
-                cancel=cancel,
-                before_write=lambda: self.views.repaint_first(tag),
-                keep_quiet=at is not None and self.prefetch.is_near(at),
-            )
-        except FastSAM3DError:
+            with self.notes.waiting(title, can_cancel=True):
+                session = await self.engine.ready() if asks else self.engine.session
+                self._limit()
+                update, timing = await self.runner.job(
+                    prepare,
+                    cancel=getattr(session, "cancel", None),
+                    before_write=lambda: self.views.repaint_first(tag),
+                    keep_quiet=at is not None and self.prefetch.is_near(at),
+                )
+        except Exception:
             with self.state:
                 self.state.answers += 1
             raise
-        finally:
-            busy.end()
+        has_handles = self.state.tool == "box" and self.boxes.prompt is not None
         with self.state:
             self.state.answers += 1
-            self.notes.say(self._after(update))
+            self.notes.say(reply(self._logic, update.box, has_handles))
             self.state.click_split = (
                 f"waiting {timing.wait:.0f} ms, engine {timing.engine:.0f} ms, writing {timing.write:.0f} ms"
             )
@@ -166,14 +161,6 @@ class Prompting:
         await asyncio.sleep(DRAW_FIRST)
         self.changed(update.box)
         return update
-
-    def _after(self, update: Any) -> str:
-        """What to say after an answer; nothing lets the tool's hint show."""
-        if update.box.is_empty and self._logic.rules.accepted:
-            return "Nothing changed: accepted slices are kept. In slice-by-slice mode, Enter releases one."
-        if self.state.tool == "box" and self.boxes.prompt is not None:
-            return AFTER_BOX
-        return AFTER_FIRST_CLICK if len(self._logic.prompts) == 1 else ""
 
     async def _prompt(self, tag: str | None, prepare: Callable[[], Any], title: str = "Segmenting…") -> None:
         await self.run(prepare, tag, title)
@@ -214,10 +201,10 @@ class Prompting:
     # Things that happen at once
 
     def undo(self) -> None:
-        self.spawn(self._prompt(None, lambda: self._logic.prepareTurn(redo=False), "Undoing…"))
+        self.spawn(self.run(lambda: self._logic.prepareTurn(redo=False), None, "Undoing…", asks=False))
 
     def redo(self) -> None:
-        self.spawn(self._prompt(None, lambda: self._logic.prepareTurn(redo=True), "Redoing…"))
+        self.spawn(self.run(lambda: self._logic.prepareTurn(redo=True), None, "Redoing…", asks=False))
 
     def reset(self) -> None:
         self._review.release()

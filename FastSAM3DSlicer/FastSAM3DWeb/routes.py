@@ -14,6 +14,7 @@ from aiohttp import web
 from FastSAM3DCore.errors import FastSAM3DError
 from FastSAM3DCore.prompts import prompts_to_json
 
+from .reading import ScanSource
 from .scene_files import write_label_map, write_scene, write_segmentation
 
 if TYPE_CHECKING:
@@ -52,15 +53,24 @@ class Routes:
 
     async def open(self, request: web.Request) -> web.Response:
         batch = request.query.get("batch", "")
+        with self.worker.state:  # all of it is here; what follows may be a question
+            self.worker.state.uploading = False
         try:
-            path, is_segmentation = await asyncio.to_thread(self.worker.uploads.finish, batch)
-            if is_segmentation:
-                self.worker.open_segmentation(path)
-            else:
-                await self.worker.open_scan(path)
+            upload = await asyncio.to_thread(self.worker.uploads.finish, batch)
         except FastSAM3DError as error:
             self.worker.uploads.drop(batch)
             return _refuse(error)
+        opening, opened = self.worker.opening, False
+        try:
+            if upload.is_segmentation:
+                opened = await opening.segmentation(upload.path, upload.path.name)
+            else:
+                opened = await opening.scan(ScanSource(upload.path, upload.name))
+        except FastSAM3DError as error:
+            return _refuse(error)
+        finally:
+            if not opened:
+                upload.remove()
         return web.json_response({})
 
     async def download(self, request: web.Request) -> web.StreamResponse:
@@ -71,10 +81,11 @@ class Routes:
         if not study.is_open:
             return web.Response(status=409, text="Open a scan first.\n")
         await self.worker.prompting.settle()
-        stem = re.sub(r"[^\w.\-]", "_", study.name) or "segmentation"
+        stem = _plain(study.name) or "segmentation"
         if kind == "prompts.json":
             text = prompts_to_json(study.logic.prompts)
-            return web.Response(text=text, content_type="application/json", headers=_attachment(f"{stem}-prompts.json"))
+            name = f"{stem}-{_plain(study.segment(study.active_id).GetName())}-prompts.json"
+            return web.Response(text=text, content_type="application/json", headers=_attachment(name))
         folder = Path(tempfile.mkdtemp(prefix="fastsam3d-"))
         try:
             path = folder / f"{stem}.{kind}"
@@ -93,6 +104,11 @@ class Routes:
             write_label_map(study.scene, study.segmentation_node, study.volume_node, path)
         else:
             write_scene(study.scene, path)
+
+
+def _plain(name: str) -> str:
+    """A name that can be part of a file name everywhere."""
+    return re.sub(r"[^\w.\-]", "_", name)
 
 
 def _attachment(name: str) -> dict[str, str]:

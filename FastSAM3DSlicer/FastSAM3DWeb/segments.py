@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from FastSAM3DCore.errors import PromptError
+from FastSAM3DSlicerLib.VolumeBridge import nodeToWorld
 
 from .study import Study
 
@@ -20,7 +23,7 @@ class SegmentList:
 
     def __init__(self, state: Any, study: Study) -> None:
         self.state, self.study = state, study
-        self._volumes: dict[str, str] = {}
+        self._counted: dict[str, tuple[Any, float]] = {}
 
     @property
     def _display(self) -> Any:
@@ -36,19 +39,33 @@ class SegmentList:
 
     def _entry(self, segment_id: str) -> dict[str, Any]:
         segment = self.study.segment(segment_id)
-        if segment_id == self.study.active_id:
-            self._volumes[segment_id] = volume_text(self.study.logic.active.milliliters())
         return {
             "id": segment_id,
             "name": segment.GetName(),
             "color": "#" + "".join(f"{round(255 * c):02x}" for c in segment.GetColor()),
             "visible": bool(self._display.GetSegmentVisibility(segment_id)),
             "locked": self.study.is_locked(segment_id),
-            "volume": self._volumes.get(segment_id, ""),
+            "volume": volume_text(self._milliliters(segment_id)),
         }
 
-    def change(self, what: str, segment_id: str, value: Any = None) -> None:
+    def _milliliters(self, segment_id: str) -> float:
+        """A segment's size. The logic counts along for the active one; others are counted after they were touched."""
+        if segment_id == self.study.active_id:
+            return self.study.logic.active.milliliters()
+        image = self.study.image(segment_id)
+        stamp, milliliters = self._counted.get(segment_id, (None, 0.0))
+        if image.stamp != stamp:
+            to_world = nodeToWorld(self.study.segmentation_node) @ image.imageToLocal
+            voxel = abs(float(np.linalg.det(to_world[:3, :3]))) / 1000
+            milliliters = np.count_nonzero(image.ownContent()) * voxel
+            self._counted[segment_id] = (image.stamp, milliliters)
+        return milliliters
+
+    def change(self, what: str, segment_id: str, value: Any = None) -> str:
         """Do what the list's controls say.
+
+        Returns:
+            what to tell the person, if anything.
 
         Raises:
             PromptError: there is no such segment, or the value makes no sense.
@@ -72,12 +89,11 @@ class SegmentList:
             case "locked":
                 self.study.set_locked(segment_id, bool(value))
             case "remove":
-                if self.study.is_locked(segment_id):
-                    raise PromptError(f"{segment.GetName()} is locked; unlock it before you delete it.")
                 self.study.remove_segment(segment_id)
+                return f"{segment.GetName()} is deleted; Undo brings it back."
             case _:
                 raise PromptError(f"Unknown change {what!r}.")
-        self.refresh()
+        return ""
 
     def toggle_active(self) -> None:
         """Show or hide the active segment."""

@@ -51,6 +51,7 @@ def set_defaults(state: Any, max_upload: int) -> None:
             "ready": False,
             "model_detail": "",
             "help_open": False,
+            "question": None,
             "dropping": False,
             "uploading": False,
             "upload_progress": 0,

@@ -8,11 +8,15 @@ from typing import Any
 import slicer
 import vtk
 
-from FastSAM3DCore.types import Volume
+from FastSAM3DCore.errors import ImageError
+from FastSAM3DCore.types import Volume, VoxelBox
 from FastSAM3DSlicerLib.EditMask import isLocked, setLocked
 from FastSAM3DSlicerLib.SegmentationLogic import SegmentationLogic
+from FastSAM3DSlicerLib.SegmentImage import SegmentImage
+from FastSAM3DSlicerLib.VolumeBridge import ijkToWorld, shapeIjk
 
 from .loading import add_volume
+from .reading import Scan, ScanSource
 from .scene_files import read_segmentation, write_segmentation
 
 __all__ = ["PALETTE", "Study"]
@@ -35,8 +39,7 @@ class Study:
 
     Attributes:
         volume: the scan as the engine sees it; its array is the node's own memory.
-        name: the scan's name for the page.
-        source: path of the scan, or None for the sample.
+        source: where the scan came from, and what the page calls it.
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene, session: Any) -> None:
@@ -45,27 +48,30 @@ class Study:
         self.volume: Volume | None = None
         self.volume_node: Any = None
         self.segmentation_node: Any = None
-        self.name = ""
-        self.source: str | None = None
+        self.source = ScanSource()
 
     @property
     def is_open(self) -> bool:
         return self.volume_node is not None
 
-    def open(self, volume: Volume, name: str, source: str | None) -> None:
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def open(self, scan: Scan) -> None:
         """Start on a scan; the one before, with its segments, leaves the scene.
 
         Raises:
             ImageError: it cannot be segmented; the scan before stays.
         """
-        node = add_volume(self.scene, volume, name)
+        node = add_volume(self.scene, scan.volume, scan.source.name)
         try:
             self.logic.setVolume(node)
         except Exception:
             self.scene.RemoveNode(node)
             raise
         before = (self.volume_node, self.segmentation_node)
-        self.volume, self.volume_node, self.name, self.source = volume, node, name, source
+        self.volume, self.volume_node, self.source = scan.volume, node, scan.source
         self._new_segmentation()
         self.logic.history.clear()
         for old in before:
@@ -79,22 +85,40 @@ class Study:
         self.segmentation_node = node
         self.add_segment()
 
-    def load_segmentation(self, path: Path) -> int:
+    def load_segmentation(self, path: Path, name: str) -> None:
         """Take over the segments of a file, in place of the ones there are.
 
-        Returns:
-            how many there are now.
+        Args:
+            name: what messages call the file.
+
+        Raises:
+            ImageError: it holds no segments, or they lie outside the scan.
         """
         node = read_segmentation(self.scene, path, f"{self.name} segments")
         if node is None:
-            return 0
+            raise ImageError(f"{name} holds no segments that can be read.")
+        if not self._overlaps(node):
+            self.scene.RemoveNode(node)
+            raise ImageError(f"{name} does not overlap the scan; its segments were made on another one.")
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume_node)
         old, self.segmentation_node = self.segmentation_node, node
         self.scene.RemoveNode(old)
         self.logic.history.clear()
         self.activate(self.segment_ids()[0])
-        return node.GetSegmentation().GetNumberOfSegments()
+
+    def _overlaps(self, node: Any) -> bool:
+        """Whether a segmentation has voxels in the scan; one without any voxels contradicts no scan."""
+        whole, found = VoxelBox((0, 0, 0), shapeIjk(self.volume_node)), False
+        for segment_id in node.GetSegmentation().GetSegmentIDs():
+            image = self._image_of(node, segment_id)
+            own = VoxelBox.around(image.ownContent(), image.box.lower)
+            if own.is_empty:
+                continue
+            found, inside = True, image.voxelBox(own).intersect(whole)
+            if not inside.is_empty and image.read(inside).any():
+                return True
+        return not found
 
     def write_segmentation(self, path: Path, *, quick: bool = False) -> None:
         """Write the segments, with their prompt logs, as .seg.nrrd."""
@@ -111,6 +135,17 @@ class Study:
 
     def segment(self, segment_id: str) -> Any:
         return self.segmentation.GetSegment(segment_id)
+
+    def image(self, segment_id: str) -> SegmentImage:
+        """A segment's voxels."""
+        return self._image_of(self.segmentation_node, segment_id)
+
+    def _image_of(self, node: Any, segment_id: str) -> SegmentImage:
+        return SegmentImage(node, segment_id, ijkToWorld(self.volume_node), shapeIjk(self.volume_node))
+
+    def has_voxels(self) -> bool:
+        """Whether anything has been segmented."""
+        return any(self.image(segment_id).ownContent().any() for segment_id in self.segment_ids())
 
     @property
     def active_id(self) -> str:
@@ -130,14 +165,14 @@ class Study:
         return segment_id
 
     def remove_segment(self, segment_id: str) -> None:
-        """Take a segment away; there is always one left to work on."""
-        others = [i for i in self.segment_ids() if i != segment_id]
-        self.segmentation.RemoveSegment(segment_id)
-        if self.active_id == segment_id or not others:
-            if others:
-                self.activate(others[-1])
-            else:
-                self.add_segment()
+        """Delete a segment, which undo brings back; there is always one left to work on.
+
+        Raises:
+            PromptError: it is locked.
+        """
+        if self.segment_ids() == [segment_id] and not self.is_locked(segment_id):
+            self.add_segment()
+        self.logic.removeSegment(self.segmentation_node, segment_id)
 
     def is_locked(self, segment_id: str) -> bool:
         return isLocked(self.segment(segment_id))

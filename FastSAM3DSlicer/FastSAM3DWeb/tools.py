@@ -1,6 +1,7 @@
 """Tools and keyboard shortcuts: one table for the toolbar, the help page and the key handler.
 
-The keys are those of the Slicer module where it has the same action.
+The keys are those of the Slicer module where it has the same action. Only what Enter does here is N there: "Look
+around", which the module leaves to Slicer, has N here.
 """
 
 from __future__ import annotations

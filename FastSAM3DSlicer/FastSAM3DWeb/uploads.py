@@ -14,11 +14,14 @@ from pathlib import Path, PurePosixPath
 
 from FastSAM3DCore.errors import ImageError
 
-__all__ = ["Batch", "Uploads"]
+from .loading import default_name
+
+__all__ = ["Batch", "Upload", "Uploads"]
 
 MAX_FILES = 20_000
 SEGMENTATION_ENDING = ".seg.nrrd"
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+UNNAMED_SERIES = "DICOM series"
 # Text and pictures that come along with DICOM folders and are nothing to read.
 IGNORED_ENDINGS = tuple(f".{e}" for e in "txt xml json pdf htm html jpg jpeg png inf exe ds_store".split())  # noqa: SIM905
 
@@ -30,6 +33,27 @@ class Batch:
     folder: Path
     size: int = 0
     files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a batch turned out to be.
+
+    Attributes:
+        path: what to open.
+        name: how the person calls it.
+        is_segmentation: by its ending.
+        folder: holds all of it.
+    """
+
+    path: Path
+    name: str
+    is_segmentation: bool
+    folder: Path
+
+    def remove(self) -> None:
+        """It was not opened."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Uploads:
@@ -88,26 +112,24 @@ class Uploads:
                     raise ImageError(too_large(self.limit))
                 file.write(chunk)
 
-    def finish(self, batch_name: str) -> tuple[Path, bool]:
+    def finish(self, batch_name: str) -> Upload:
         """Decide what was uploaded. Runs on any thread.
-
-        Returns:
-            the path to open, and whether it is a segmentation.
 
         Raises:
             ImageError: nothing usable in it.
         """
         batch = self._find(batch_name)
         files = [p for p in sorted(batch.folder.rglob("*")) if p.is_file()]
+        name = ""
         if len(files) == 1 and zipfile.is_zipfile(files[0]):
-            inner = batch.folder / "unpacked"
+            name = default_name(files[0], batch.folder)
+            inner = batch.folder / "unpacked" / name
             unpack(files[0], inner, self.limit)
             files[0].unlink()
             files = [p for p in sorted(inner.rglob("*")) if p.is_file()]
         files = [p for p in files if not p.name.lower().endswith(IGNORED_ENDINGS) and p.stat().st_size > 0]
         if not files:
             raise ImageError("There is no scan in the upload; send a NIfTI, NRRD, MHA or DICOM file.")
-        del self._batches[batch_name]
         images = [p for p in files if p.name.lower().endswith(IMAGE_ENDINGS)]
         headers = [p for p in images if p.name.lower().endswith((".mhd", ".nhdr"))]
         if headers:
@@ -116,11 +138,15 @@ class Uploads:
             names = ", ".join(p.name for p in images[:3])
             raise ImageError(f"{len(images)} scans at once ({names}, ...); upload one.")
         if images:
-            return images[0], images[0].name.lower().endswith(SEGMENTATION_ENDING)
-        if len(files) == 1:
-            return files[0], False
-        # A DICOM series: the folder that holds most of its files.
-        return Counter(p.parent for p in files).most_common(1)[0][0], False
+            path = images[0]
+        elif len(files) == 1:
+            path = files[0]
+        else:  # a DICOM series: the folder that holds most of its files
+            path = Counter(p.parent for p in files).most_common(1)[0][0]
+            name = name or next(iter(path.relative_to(batch.folder).parts), UNNAMED_SERIES)
+        del self._batches[batch_name]
+        is_segmentation = path.name.lower().endswith(SEGMENTATION_ENDING)
+        return Upload(path, name or default_name(path, batch.folder), is_segmentation, batch.folder)
 
 
 def too_large(limit: int) -> str:
@@ -133,11 +159,12 @@ def safe_name(name: str) -> Path:
     Raises:
         ImageError: nothing is left of it.
     """
-    parts = [re.sub(r"[^\w.\- ]", "_", part)[:120] for part in PurePosixPath(name.replace("\\", "/")).parts]
+    parts = [re.sub(r"[^\w.\- (),+]", "_", part)[:120] for part in PurePosixPath(name.replace("\\", "/")).parts]
     kept = [part for part in parts if part.strip(". ") and part not in ("/", "_")]
     if not kept:
         raise ImageError(f"{name!r} is no file name.")
-    return Path(*kept[-4:])
+    # The uppermost folder is the one that was dropped.
+    return Path(*kept[:1], *kept[1:][-3:])
 
 
 def unpack(archive: Path, folder: Path, limit: int) -> None:
@@ -154,7 +181,9 @@ def unpack(archive: Path, folder: Path, limit: int) -> None:
             written = 0
             folder.mkdir(parents=True)
             for number, entry in enumerate(entries):
-                target = folder / f"{number:06d}-{safe_name(entry.filename).name}"
+                target = folder / safe_name(entry.filename).name
+                if target.exists():
+                    target = target.with_name(f"{number}-{target.name}")
                 with source.open(entry) as packed, target.open("wb") as file:
                     # Counted while unpacking: the sizes in the archive's directory can be wrong on purpose.
                     while chunk := packed.read(1 << 20):

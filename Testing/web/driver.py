@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -239,6 +240,24 @@ class AppPage:
         target = folder / waiting.value.suggested_filename
         waiting.value.save_as(target)
         return target
+
+    def labels(self, folder: Path) -> np.ndarray:
+        """The downloaded label map, [k, j, i]."""
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(self.download("nii", folder))))
+
+    def segment_button(self, row: int, title: str) -> None:
+        """Press a button of the segment list by the beginning of its title."""
+        self.page.locator(".f3d-segments li").nth(row).locator(f"button[title^={title}]").click()
+
+    def volumes(self) -> list[str]:
+        """What the segment list says of each segment's size."""
+        return [segment["volume"] for segment in self.state("segments")]
+
+    def wait_volumes(self, *expected: str) -> None:
+        self.page.wait_for_function(
+            "expected => JSON.stringify(window.trame.state.get('segments').map(s => s.volume)) === expected",
+            arg=json.dumps(expected, separators=(",", ":")),
+        )
 
     def upload(self, path: Path, what: str = "file") -> None:
         """Choose a file, or a folder, in the open menu."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from FastSAM3DCore.errors import CancelledError
+from FastSAM3DCore.errors import CancelledError, WeightsError
 from Testing.core.fakes import FakeSession
 
 # A click at a voxel whose i is below this takes `SLOW_SECONDS`, unless it is cancelled: for the busy state.
@@ -52,3 +52,13 @@ class PageSession(FakeSession):
 def open_session(model: str, device: str) -> PageSession:
     """What `WorkerConfig.session` names."""
     return PageSession()
+
+
+def refuse(model: str, device: str) -> PageSession:
+    """An engine whose weights are missing."""
+    raise WeightsError(f"Unknown model {model!r}; give another.")
+
+
+def break_down(model: str, device: str) -> PageSession:
+    """An engine that fails as drivers do."""
+    raise OSError("libcudart.so: cannot open shared object file")

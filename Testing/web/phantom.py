@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["Ball", "Phantom", "make_phantom"]
+__all__ = ["Ball", "Phantom", "dice", "make_phantom"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def inside(ball: Ball, shape_kji: tuple[int, ...], affine: np.ndarray) -> np.nda
     k, j, i = np.meshgrid(*(np.arange(n) for n in shape_kji), indexing="ij")
     ras = np.stack([i, j, k], axis=-1) @ affine[:3, :3].T + affine[:3, 3]
     return ((ras - np.array(ball.center_ras)) ** 2).sum(axis=-1) <= ball.radius**2
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Overlap of two masks, 0 to 1."""
+    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
 
 
 # A radius of 12.5 voxels of 1.5 mm is exactly what the fake session answers to a click in the middle.

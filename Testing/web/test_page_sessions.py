@@ -26,6 +26,7 @@ from Testing.web.driver import AppPage
 from Testing.web.fake_engine import PageSession
 from Testing.web.phantom import Phantom, make_phantom
 from Testing.web.running import FAKE, Running, running_front
+from Testing.web.scans import noise, write_series
 
 
 @pytest.fixture
@@ -36,10 +37,6 @@ def second(front: Running, browser: Browser, phantom: Phantom) -> Iterator[AppPa
     page.open()
     yield page
     page.close()
-
-
-def volumes(app: AppPage) -> list[str]:
-    return [segment["volume"] for segment in app.state("segments")]
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -83,7 +80,9 @@ def test_the_prompt_log_reads_back_and_makes_the_same_mask(fresh: AppPage, phant
     fresh.click("Red", phantom.balls[0].center_ras)
     fresh.tool("scribble")
     fresh.stroke("Green", [phantom.balls[1].center_ras, np.add(phantom.balls[1].center_ras, (12, 0, 0))])
-    log = prompts_from_json(fresh.download("prompts", out).read_text())
+    path = fresh.download("prompts", out)
+    assert path.name == "phantom-Segment_1-prompts.json"
+    log = prompts_from_json(path.read_text())
     where = phantom.affine[:3, :3] @ np.array(log[0].point_ijk) + phantom.affine[:3, 3]
     assert np.allclose(where, phantom.balls[0].center_ras, atol=1.0)
     session = PageSession()
@@ -143,7 +142,7 @@ def test_after_a_crash_the_work_comes_back_and_goes_on(
         app.page.click(".f3d-gone-banner button")
         app.wait_ready()
         assert "restored" in app.status()
-        assert len(app.state("segments")) == 2
+        assert app.volumes() == ["28 ml", ""]
         assert app.state("segments")[1]["id"] == app.state("active_segment")
         assert np.array_equal(voxels(app.download("nii", out)), before)
         app.page.locator(".f3d-segments li").first.click()
@@ -166,11 +165,11 @@ def wait_until(app: AppPage, check) -> None:
 
 def test_two_people_never_share_a_scene(fresh: AppPage, second: AppPage, front: Running, phantom: Phantom) -> None:
     fresh.click("Red", phantom.balls[0].center_ras)
-    assert volumes(fresh) == ["28 ml"]
-    assert volumes(second) == [""]
+    assert fresh.volumes() == ["28 ml"]
+    assert second.volumes() == [""]
     second.click("Red", phantom.balls[2].center_ras)
     second.click("Red", phantom.balls[1].center_ras)
-    assert volumes(fresh) == ["28 ml"]
+    assert fresh.volumes() == ["28 ml"]
     assert len(set(front.workers())) >= 2
 
 
@@ -180,7 +179,7 @@ def test_two_tabs_of_one_browser_show_the_same_work(fresh: AppPage, front: Runni
     fresh.click("Red", phantom.balls[0].center_ras)
     tab.page.wait_for_function("() => window.trame.state.get('segments')[0].volume === '28 ml'")
     tab.page.close()
-    assert volumes(fresh) == ["28 ml"]
+    assert fresh.volumes() == ["28 ml"]
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +224,12 @@ def test_scans_come_in_by_menu_and_by_drop_and_bad_ones_are_refused(own: AppPage
 
 
 def test_a_dicom_series_comes_in_as_a_zip_and_as_a_folder(own: AppPage, tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(np.random.default_rng(3).integers(0, 900, (12, 40, 40)).astype(np.int16))
+    image = noise(12, 40, 40)
     archive = tmp_path / "series.zip"
     with zipfile.ZipFile(archive, "w") as target:
         for n, name in enumerate(write_series(image, tmp_path)):
             target.write(name, f"study/im{n}.dcm")
+    own.action("reset")
     own.upload(archive)
     own.page.wait_for_function("() => window.trame.state.get('scan_detail').startsWith('40 × 40 × 12')")
     folder = tmp_path / "ward 7"
@@ -238,29 +238,6 @@ def test_a_dicom_series_comes_in_as_a_zip_and_as_a_folder(own: AppPage, tmp_path
     (folder / "DICOMDIR").write_bytes(b"an index that nobody needs")
     own.upload(folder, "folder")
     own.page.wait_for_function("() => window.trame.state.get('scan_detail').startsWith('40 × 40 × 9')")
-
-
-def write_series(image: sitk.Image, folder: Path) -> list[Path]:
-    """A minimal CT series."""
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    paths = []
-    for n in range(image.GetDepth()):
-        plane = image[:, :, n]
-        for key, value in {
-            "0008|0060": "CT",
-            "0020|000d": "1.2.826.0.1.3680043.2.1125.1",
-            "0020|000e": "1.2.826.0.1.3680043.2.1125.2",
-            "0008|0018": f"1.2.826.0.1.3680043.2.1125.3.{n}",
-            "0020|0013": str(n + 1),
-            "0020|0032": f"0\\0\\{2 * n}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-        }.items():
-            plane.SetMetaData(key, value)
-        paths.append(folder / f"slice{n}.dcm")
-        writer.SetFileName(str(paths[-1]))
-        writer.Execute(plane)
-    return paths
 
 
 def test_the_autosave_holds_no_more_than_it_needs(fresh: AppPage, front: Running, phantom: Phantom) -> None:

@@ -5,26 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from Testing.web.driver import AppPage
-from Testing.web.phantom import Phantom
-
-
-def label_map(app: AppPage, folder: Path) -> np.ndarray:
-    """The downloaded label map, [k, j, i]."""
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(app.download("nii", folder))))
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+from Testing.web.phantom import Phantom, dice
 
 
 def test_a_click_in_a_slice_segments_the_structure_and_shows_it(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     before = fresh.tinted("Red")
     fresh.click("Red", phantom.balls[0].center_ras)
     assert fresh.tinted("Red") > before + 1500
-    assert dice(label_map(fresh, out) == 1, phantom.label(0)) > 0.95
+    assert dice(fresh.labels(out) == 1, phantom.label(0)) > 0.95
 
 
 def test_the_other_slices_and_the_3d_view_follow_the_click(fresh: AppPage, phantom: Phantom) -> None:
@@ -38,19 +28,33 @@ def test_the_other_slices_and_the_3d_view_follow_the_click(fresh: AppPage, phant
 def test_a_click_in_each_orientation_hits_the_same_voxels(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     for view in ("Red", "Green", "Yellow"):
         fresh.click(view, phantom.balls[0].center_ras)
-        assert dice(label_map(fresh, out) == 1, phantom.label(0)) > 0.93, view
+        assert dice(fresh.labels(out) == 1, phantom.label(0)) > 0.93, view
         fresh.action("undo")
 
 
 def test_a_negative_click_takes_away_what_spilled_over(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     center = np.array(phantom.balls[0].center_ras)
     fresh.click("Red", center)
-    whole = int((label_map(fresh, out) == 1).sum())
+    whole = int((fresh.labels(out) == 1).sum())
     fresh.tool("negative")
     fresh.click("Red", np.add(center, (9.0, 0.0, 0.0)))
-    left = int((label_map(fresh, out) == 1).sum())
+    left = int((fresh.labels(out) == 1).sum())
     assert 0 < left < whole
     assert [p["positive"] for p in fresh.prompts(out)] == [True, False]
+
+
+def test_taking_away_from_an_empty_segment_says_what_to_do_first(fresh: AppPage, phantom: Phantom) -> None:
+    center = phantom.balls[0].center_ras
+    fresh.tool("negative")
+    fresh.click("Red", center)
+    assert "Nothing to take away yet: press A and click inside the structure." in fresh.status()
+    fresh.tool("positive")
+    fresh.click("Red", np.add(center, (0.0, 15.0, 0.0)))
+    assert "Nothing to take away" not in fresh.status()
+    fresh.action("undo")
+    fresh.action("undo")
+    fresh.click("Red", center)
+    assert "Too much?" in fresh.status()
 
 
 def test_undo_takes_the_pixels_away_and_redo_brings_them_back(fresh: AppPage, phantom: Phantom) -> None:
@@ -83,7 +87,7 @@ def test_a_box_drawn_in_a_slice_is_three_dimensional(fresh: AppPage, phantom: Ph
     fresh.tool("box")
     center = np.array(phantom.balls[0].center_ras)
     fresh.stroke("Red", [np.add(center, (18, 12, 0)), center - [18, 12, 0]])
-    assert np.abs(extent_mm(label_map(fresh, out) == 1) - [36, 24, 24]).max() <= 3.1
+    assert np.abs(extent_mm(fresh.labels(out) == 1) - [36, 24, 24]).max() <= 3.1
     (prompt,) = fresh.prompts(out)
     assert prompt["kind"] == "box"
 
@@ -94,18 +98,18 @@ def test_pulling_a_side_of_the_box_in_another_view_makes_the_segment_again(
     fresh.tool("box")
     center = np.array(phantom.balls[0].center_ras)
     fresh.stroke("Red", [np.add(center, (18, 15, 0)), center - [18, 15, 0]])
-    drawn = label_map(fresh, out) == 1
+    drawn = fresh.labels(out) == 1
     assert fresh.page.locator(".f3d-boxes .side.guessed").count() == 4
     fresh.pull_box("Green", np.add(center, (6, 0, 15)), (0, 0, 12))
-    pulled = label_map(fresh, out) == 1
+    pulled = fresh.labels(out) == 1
     assert np.abs(extent_mm(pulled) - extent_mm(drawn) - [0, 0, 12]).max() <= 1.6
     assert pulled[drawn].all()
     assert fresh.page.locator(".f3d-boxes .side.guessed").count() == 0
     fresh.pull_box("Yellow", np.add(center, (0, -15, 9)), (0, 9, 0))
-    assert np.abs(extent_mm(label_map(fresh, out) == 1) - extent_mm(pulled) + [0, 9, 0]).max() <= 1.6
+    assert np.abs(extent_mm(fresh.labels(out) == 1) - extent_mm(pulled) + [0, 9, 0]).max() <= 1.6
     assert len(fresh.prompts(out)) == 1
     fresh.action("undo")
-    assert np.array_equal(label_map(fresh, out) == 1, pulled)
+    assert np.array_equal(fresh.labels(out) == 1, pulled)
     fresh.tool("positive")
     assert not fresh.page.locator(".f3d-boxes").first.is_visible()
 
@@ -116,19 +120,19 @@ def test_a_box_with_ctrl_fills_one_slice(fresh: AppPage, phantom: Phantom, out: 
     fresh.page.keyboard.down("Control")
     fresh.stroke("Red", [np.add(center, (15, 15, 0)), center - [15, 15, 0]])
     fresh.page.keyboard.up("Control")
-    assert np.abs(extent_mm(label_map(fresh, out) == 1) - [30, 30, 1.5]).max() <= 3.1
+    assert np.abs(extent_mm(fresh.labels(out) == 1) - [30, 30, 1.5]).max() <= 3.1
 
 
 def test_a_scribble_adds_along_the_stroke_and_with_ctrl_takes_away(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.tool("scribble")
     center = np.array(phantom.balls[1].center_ras)
     fresh.stroke("Green", [center - [12, 0, 0], np.add(center, (12, 0, 0))])
-    added = int((label_map(fresh, out) == 1).sum())
+    added = int((fresh.labels(out) == 1).sum())
     assert added > 200
     fresh.page.keyboard.down("Control")
     fresh.stroke("Green", [center - [12, 0, 0], center])
     fresh.page.keyboard.up("Control")
-    assert int((label_map(fresh, out) == 1).sum()) < added
+    assert int((fresh.labels(out) == 1).sum()) < added
     assert [p["kind"] for p in fresh.prompts(out)] == ["scribble", "scribble"]
 
 
@@ -138,7 +142,7 @@ def test_a_lasso_fills_its_inside_in_one_slice(fresh: AppPage, phantom: Phantom,
     angles = np.linspace(0, 2 * np.pi, 16)
     circle = [np.add(center, (0, 14 * np.cos(a), 14 * np.sin(a))) for a in angles]
     fresh.stroke("Yellow", circle)
-    filled = np.argwhere(label_map(fresh, out) == 1)
+    filled = np.argwhere(fresh.labels(out) == 1)
     assert np.ptp(filled[:, 2]) == 0
     assert abs(len(filled) * 1.5**2 - np.pi * 14**2) < 0.15 * np.pi * 14**2
 
@@ -149,38 +153,38 @@ def test_paint_and_erase_change_exactly_the_stroke_and_can_be_undone(
     center = np.array(phantom.balls[0].center_ras)
     fresh.tool("paint")
     fresh.stroke("Red", [center - [10, 0, 0], np.add(center, (10, 0, 0))])
-    painted = int((label_map(fresh, out) == 1).sum())
+    painted = int((fresh.labels(out) == 1).sum())
     expected = (20 * 8 + np.pi * 4**2) / 1.5**2
     assert abs(painted - expected) < 0.3 * expected
     fresh.tool("erase")
     fresh.stroke("Red", [center, np.add(center, (10, 0, 0))])
-    erased = int((label_map(fresh, out) == 1).sum())
+    erased = int((fresh.labels(out) == 1).sum())
     assert erased < painted
     fresh.action("undo")
-    assert int((label_map(fresh, out) == 1).sum()) == painted
+    assert int((fresh.labels(out) == 1).sum()) == painted
     fresh.action("undo")
-    assert not (label_map(fresh, out) == 1).any()
+    assert not (fresh.labels(out) == 1).any()
 
 
 def test_a_click_after_painting_keeps_what_was_painted(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     far = np.array(phantom.balls[1].center_ras)
     fresh.tool("paint")
     fresh.stroke("Red", [far - [6, 0, 0], np.add(far, (6, 0, 0))])
-    painted = label_map(fresh, out) == 1
+    painted = fresh.labels(out) == 1
     fresh.tool("positive")
     fresh.click("Red", phantom.balls[0].center_ras)
-    after = label_map(fresh, out) == 1
+    after = fresh.labels(out) == 1
     assert after[painted].all()
     assert after.sum() > painted.sum() + 5000
 
 
 def test_next_segment_leaves_the_first_one_as_it_is(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.click("Red", phantom.balls[0].center_ras)
-    first = label_map(fresh, out) == 1
+    first = fresh.labels(out) == 1
     fresh.page.click("#do-next_segment")
     fresh.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
     fresh.click("Red", phantom.balls[1].center_ras)
-    labels = label_map(fresh, out)
+    labels = fresh.labels(out)
     assert np.array_equal(labels == 1, first)
     assert dice(labels == 2, phantom.label(1)) > 0.95
     assert fresh.tinted("Red", "orange") > 800
@@ -188,11 +192,11 @@ def test_next_segment_leaves_the_first_one_as_it_is(fresh: AppPage, phantom: Pha
 
 def test_reset_empties_the_segment_and_undo_restores_it(fresh: AppPage, phantom: Phantom, out: Path) -> None:
     fresh.click("Red", phantom.balls[0].center_ras)
-    full = label_map(fresh, out)
+    full = fresh.labels(out)
     fresh.action("reset")
-    assert not label_map(fresh, out).any()
+    assert not fresh.labels(out).any()
     fresh.action("undo")
-    assert np.array_equal(label_map(fresh, out), full)
+    assert np.array_equal(fresh.labels(out), full)
 
 
 def test_the_threshold_slider_grows_and_shrinks_the_segment(fresh: AppPage, phantom: Phantom, out: Path) -> None:
@@ -202,41 +206,8 @@ def test_the_threshold_slider_grows_and_shrinks_the_segment(fresh: AppPage, phan
         before = fresh.answers()
         fresh.page.locator("#threshold").fill(value)
         fresh.wait_answer(before)
-        sizes[value] = int((label_map(fresh, out) == 1).sum())
+        sizes[value] = int((fresh.labels(out) == 1).sum())
     assert sizes["0.3"] > 1.5 * sizes["0.7"] > 0
-
-
-def test_slice_mode_changes_only_the_slice_in_view(fresh: AppPage, phantom: Phantom, out: Path) -> None:
-    fresh.page.click("#slice-mode")
-    fresh.click("Red", phantom.balls[0].center_ras)
-    one = np.argwhere(label_map(fresh, out) == 1)
-    assert np.ptp(one[:, 0]) == 0
-    assert len(one) > 300
-    fresh.page.click("#accept")
-    fresh.page.wait_for_timeout(500)
-    fresh.tool("negative")
-    fresh.click("Red", phantom.balls[0].center_ras)
-    assert np.array_equal(np.argwhere(label_map(fresh, out) == 1), one), "an accepted slice was changed"
-    value = fresh.state("slice_Red")["value"]
-    fresh.key("ArrowUp")
-    fresh.page.wait_for_function("value => window.trame.state.get('slice_Red').value > value", arg=value)
-    fresh.page.click("#slice-mode")
-    fresh.page.wait_for_function("() => !window.trame.state.get('slice_mode')")
-
-
-def test_in_slice_mode_fill_takes_what_the_model_proposes_there(fresh: AppPage, phantom: Phantom, out: Path) -> None:
-    center = np.array(phantom.balls[0].center_ras)
-    fresh.page.click("#slice-mode")
-    fresh.click("Red", center)
-    fresh.show_slice("Red", np.add(center, (0, 0, 6)))
-    before = fresh.answers()
-    fresh.key("f")
-    fresh.wait_answer(before)
-    mask = label_map(fresh, out) == 1
-    assert [int(k) for k in np.unique(np.argwhere(mask)[:, 0])] == [44, 48]
-    assert dice(mask[48], phantom.label(0)[48]) > 0.9
-    fresh.page.click("#slice-mode")
-    fresh.page.wait_for_function("() => !window.trame.state.get('slice_mode')")
 
 
 def test_other_segments_are_kept_overwritten_or_overlapped_as_chosen(
@@ -244,23 +215,26 @@ def test_other_segments_are_kept_overwritten_or_overlapped_as_chosen(
 ) -> None:
     center = np.array(phantom.balls[0].center_ras)
     fresh.click("Red", center)
-    first = label_map(fresh, out) == 1
+    first = fresh.labels(out) == 1
     fresh.key("e")
     fresh.page.wait_for_function("() => window.trame.state.get('segments').length === 2")
     overlap = fresh.page.get_by_label("What happens to other segments")
     overlap.select_option("keep")
     fresh.page.wait_for_function("() => window.trame.state.get('overlap') === 'keep'")
     fresh.click("Red", np.add(center, (-12, 0, 0)))
-    labels = label_map(fresh, out)
+    labels = fresh.labels(out)
     assert np.array_equal(labels == 1, first)
     assert (labels == 2).any()
     fresh.action("undo")
     overlap.select_option("overwrite")
     fresh.page.wait_for_function("() => window.trame.state.get('overlap') === 'overwrite'")
     fresh.click("Red", np.add(center, (-12, 0, 0)))
-    labels = label_map(fresh, out)
+    labels = fresh.labels(out)
     assert (first & (labels == 2)).any()
     assert (labels == 1).sum() < first.sum()
+    assert fresh.volumes()[0] == f"{(labels == 1).sum() * 1.5**3 / 1000:.0f} ml"
+    fresh.action("undo")
+    assert fresh.volumes() == ["28 ml", ""]
 
 
 def test_the_uncertainty_is_shown_over_the_slices_and_found(fresh: AppPage, phantom: Phantom) -> None:

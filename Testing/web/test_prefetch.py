@@ -16,6 +16,7 @@ import pytest
 from FastSAM3DCore.errors import CancelledError
 from FastSAM3DCore.types import Volume
 from FastSAM3DWeb.prefetch import Prefetch
+from FastSAM3DWeb.reading import Scan, ScanSource
 from FastSAM3DWeb.runner import Runner
 from FastSAM3DWeb.study import Study
 from Testing.core.fakes import FakeSession
@@ -61,7 +62,7 @@ class Desk:
         self.session, self.runner = session, Runner()
         self.study = Study(self.headless.scene, session)
         voxels = np.random.default_rng(1).integers(0, 99, (SIDE, SIDE, SIDE)).astype(np.int16)
-        self.study.open(Volume(voxels, np.eye(4)), "scan", None)
+        self.study.open(Scan(Volume(voxels, np.eye(4)), ScanSource(name="scan")))
         self.prefetch = Prefetch(self.study, self.runner)
         self.prefetch.session = session
 

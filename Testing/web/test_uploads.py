@@ -34,15 +34,15 @@ def zipped(path: Path, files: dict[str, bytes]) -> bytes:
 
 def test_one_file_comes_out_as_it_went_in(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 10_000)
-    path, is_segmentation = uploads.finish(send(uploads, {"head.nii.gz": b"x" * 5000}))
-    assert path.name == "head.nii.gz"
-    assert path.read_bytes() == b"x" * 5000
-    assert not is_segmentation
+    upload = uploads.finish(send(uploads, {"head.nii.gz": b"x" * 5000}))
+    assert upload.path.name == "head.nii.gz"
+    assert upload.path.read_bytes() == b"x" * 5000
+    assert not upload.is_segmentation
 
 
 def test_a_segmentation_is_recognised_by_its_name(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 10_000)
-    assert uploads.finish(send(uploads, {"a.seg.nrrd": b"NRRD"}))[1]
+    assert uploads.finish(send(uploads, {"a.seg.nrrd": b"NRRD"})).is_segmentation
 
 
 def test_too_much_is_refused_while_it_arrives_and_deleted(tmp_path: Path) -> None:
@@ -87,15 +87,22 @@ def test_a_zip_of_dicom_becomes_one_folder(tmp_path: Path) -> None:
         tmp_path / "z.zip", {f"study/series/im{n}.dcm": b"DICM" for n in range(4)} | {"study/readme.txt": b"hi"}
     )
     uploads = Uploads(tmp_path / "u", 10_000)
-    path, _ = uploads.finish(send(uploads, {"z.zip": data}))
+    path = uploads.finish(send(uploads, {"z.zip": data})).path
     assert path.is_dir()
     assert len(list(path.glob("*.dcm"))) == 4
 
 
 def test_a_zip_with_one_scan_is_that_scan(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path / "u", 10_000)
-    path, _ = uploads.finish(send(uploads, {"z.zip": zipped(tmp_path / "z.zip", {"a/scan.nii": b"scan"})}))
+    path = uploads.finish(send(uploads, {"z.zip": zipped(tmp_path / "z.zip", {"a/scan.nii": b"scan"})})).path
     assert path.read_bytes() == b"scan"
+
+
+def test_a_zip_keeps_a_header_and_its_data_file_together(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "u", 10_000)
+    data = zipped(tmp_path / "z.zip", {"a.mhd": b"ElementDataFile = a.raw", "a.raw": b"data"})
+    path = uploads.finish(send(uploads, {"z.zip": data})).path
+    assert sorted(p.name for p in path.parent.iterdir()) == ["a.mhd", "a.raw"]
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
@@ -135,9 +142,44 @@ def test_several_scans_at_once_are_refused(tmp_path: Path) -> None:
 
 def test_a_header_with_its_data_file_is_one_scan(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 10_000)
-    path, _ = uploads.finish(send(uploads, {"a.mhd": b"header", "a.raw": b"data"}))
+    path = uploads.finish(send(uploads, {"a.mhd": b"header", "a.raw": b"data"})).path
     assert path.name == "a.mhd"
     assert (path.parent / "a.raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["image.nii.gz"], "image"),
+        (["knee (2).nrrd"], "knee (2)"),
+        (["case 7/image.nii.gz"], "case 7"),
+        (["case 7/IM1.dcm", "case 7/IM2.dcm"], "case 7"),
+        (["ward/a/b/c/d/IM1.dcm", "ward/a/b/c/d/IM2.dcm"], "ward"),
+        (["IM1.dcm", "IM2.dcm"], "DICOM series"),
+        (["IM1.dcm"], "IM1"),
+        (["liver.seg.nrrd"], "liver"),
+    ],
+)
+def test_an_upload_is_called_what_the_person_calls_it(tmp_path: Path, files: list[str], name: str) -> None:
+    uploads = Uploads(tmp_path, 10_000)
+    assert uploads.finish(send(uploads, dict.fromkeys(files, b"x"))).name == name
+
+
+@pytest.mark.parametrize("inside", [["a/image.nii.gz"], ["IM1.dcm", "IM2.dcm"], ["x/IM1.dcm", "y/IM1.dcm"]])
+def test_a_zip_is_called_by_its_own_name(tmp_path: Path, inside: list[str]) -> None:
+    uploads = Uploads(tmp_path / "u", 10_000)
+    data = zipped(tmp_path / "z.zip", dict.fromkeys(inside, b"x"))
+    assert uploads.finish(send(uploads, {"Doe, knee.zip": data})).name == "Doe, knee"
+
+
+def test_what_is_refused_or_not_opened_leaves_nothing_behind(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, 10_000)
+    batch = send(uploads, {"a.nii": b"1", "b.nii": b"2"})
+    with pytest.raises(ImageError, match="2 scans"):
+        uploads.finish(batch)
+    uploads.drop(batch)
+    uploads.finish(send(uploads, {"a.nii": b"1"})).remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_is_known_once(tmp_path: Path) -> None:

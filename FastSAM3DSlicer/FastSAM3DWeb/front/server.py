@@ -43,9 +43,7 @@ class Front:
     def __init__(self, config: FrontConfig, worker: WorkerConfig) -> None:
         self.config = config
         self._loopback = is_loopback(config.host)
-        # Another scan on the command line is another piece of work: it gets its own autosave.
-        work = hashlib.sha256(f"{worker.scan}|{worker.segmentation}".encode()).hexdigest()[:12]
-        self._work = work
+        self._work = work_id(worker)
         self.pool = WorkerPool(worker, config.state_dir, config.max_sessions, config.idle_seconds)
         self.port = config.port
         self._client: aiohttp.ClientSession | None = None
@@ -201,6 +199,14 @@ class Front:
             return await forward_http(request, worker, self._client)
         except aiohttp.ClientConnectionError:
             return web.Response(status=502, text="The session's process does not answer; reload the page.\n")
+
+
+def work_id(worker: WorkerConfig) -> str:
+    """Another scan on the command line, or another volume of it, is another piece of work: with its own autosave."""
+    what = [worker.scan, worker.segmentation]
+    if worker.frame is not None or worker.series is not None:
+        what += [worker.frame, worker.series]
+    return hashlib.sha256("|".join(map(str, what)).encode()).hexdigest()[:12]
 
 
 def delete_old_work(folder: Path, keep_days: float) -> int:

@@ -20,7 +20,7 @@
     const command = state("shortcuts")?.[keyName(event)];
     if (event.target.closest?.(".f3d-view")) event.stopPropagation();
     // An open menu or dialog has the keys to itself, Escape above all.
-    if (!command || document.querySelector(".v-overlay--active:not(.v-tooltip)") && command !== "action:help") return;
+    if (!command || document.querySelector(".v-overlay--active:not(.v-tooltip)") && (command !== "action:help" || state("question"))) return;
     event.preventDefault();
     event.stopPropagation();
     const [kind, name] = command.split(":");

@@ -87,6 +87,7 @@
   function grab(event) {
     const zone = event.target.closest?.(".f3d-handle");
     if (!zone || event.button !== 0 || event.shiftKey) return;
+    document.activeElement?.blur(); // as every gesture does
     event.preventDefault();
     event.stopImmediatePropagation();
     const cell = zone.closest(".f3d-view");

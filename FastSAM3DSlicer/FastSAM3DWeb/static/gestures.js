@@ -60,6 +60,8 @@
     const tool = state("tool");
     const kind = GESTURES[tool];
     if (!kind) return;
+    // A view takes no focus: a button pressed before would keep it, and Enter with it.
+    document.activeElement?.blur();
     const start = place(cell, event);
     current = { cell, tool, kind, points: [start], from: [event.clientX, event.clientY], moved: false,
                 ctrl: event.ctrlKey || event.metaKey, view: cell.dataset.slice };
