@@ -218,13 +218,16 @@ class Engine:
         """Memory held by cached crops and their embeddings."""
         return sum(entry.nbytes for entry in self._cache.values())
 
-    def decode(self, frame: CropFrame, prompts: CropPrompts, previous: Tensor | None) -> tuple[Tensor, float]:
+    def decode(
+        self, frame: CropFrame, prompts: CropPrompts, previous: Tensor | None, *, largest: bool = False
+    ) -> tuple[Tensor, float]:
         """Answer prompts on a crop.
 
         Args:
             frame: the crop.
             prompts: at least one point, a box or a previous mask.
             previous: (d, h, w) logits of the mask so far at the network's mask resolution, or None.
+            largest: of what a lone click may mean, the largest instead of the most likely; for networks that say both.
 
         Returns:
             (d, h, w) float32 logits on the CPU, d = D / mask_stride; and the predicted IoU.
@@ -240,7 +243,8 @@ class Engine:
         points = self._up(torch.as_tensor(prompts.points, dtype=torch.float32))
         labels = self._up(torch.as_tensor(prompts.labels))
         mask = None if previous is None else self._up(previous[None])
-        whole = self.traits.whole if previous is None and boxes is None and len(prompts.points) == 1 else None
+        candidate = self.traits.largest if largest else self.traits.whole
+        whole = candidate if previous is None and boxes is None and len(prompts.points) == 1 else None
         logits, quality = self._run(
             lambda: self._network.decode(embedding, points, labels, mask, whole is not None, boxes=boxes)
         )

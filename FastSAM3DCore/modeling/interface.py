@@ -30,6 +30,7 @@ class ModelTraits:
         box_prompts: whether `decode` takes boxes.
         mask_prompt_zero: True if "no mask yet" is a mask of zero logits (published training), False for None.
         ignores_padding: True if points labelled -1 change nothing, so that prompts may be filled up with them.
+        largest: which of the three candidates is the largest, as far as it is known.
         whole: which of the three candidates answers a click without a mask best; None if the single answer does.
     """
 
@@ -43,6 +44,7 @@ class ModelTraits:
     mask_prompt_zero: bool
     ignores_padding: bool = False
     whole: int | None = None
+    largest: int | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
 

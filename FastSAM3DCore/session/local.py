@@ -34,6 +34,7 @@ from .history import History, Step
 from .painting import Painter
 from .proposals import Proposer
 from .refine import refinement_frames
+from .resizing import Resizer
 
 __all__ = ["LocalSession"]
 
@@ -70,6 +71,7 @@ class LocalSession:
         i, j, k = volume.shape_ijk
         self._grid = LogitGrid((k, j, i))
         self._proposer = Proposer(self.engine, self._grid)
+        self._resizer = Resizer(self.engine, self._grid, self._proposer)
         self._painter = Painter(self.engine, self._grid)
         self._start()
 
@@ -305,7 +307,7 @@ class LocalSession:
             self._frame = None
             return
         limit = self._limit(prompt)
-        anew = self._proposer.anew(log)
+        anew = self._resizer.anew(log, self._frame)
         if anew is not None:
             self._blank(deltas)
         focus = self._proposer.focus(prompt if anew is None else log[0])

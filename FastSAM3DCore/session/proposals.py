@@ -14,18 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..distances import signed_distance
 from ..engine import Engine
 from ..framing import frame_around
 from ..geometry import CropFrame, resample_axes, sample_crop
 from ..prompts import BoxPrompt, LassoPrompt, PointPrompt, Prompt, ScribblePrompt
 from .acceptance import Focus, Proposal, dilate, near_focus
 from .grid import BACKGROUND, LogitGrid, decoded
-from .looks import conviction, most_convincing
+from .looks import most_convincing
 from .nearness import WEIGHT, nearness
 from .seen import active_prompts, box_edges, crop_prompts, lasso_points
 
-__all__ = ["Proposer"]
+__all__ = ["Proposer", "middle_of"]
 
 # How large is what was clicked? A first click is looked at in crops of these sides, in mm, and the most convincing
 # answer is taken. The widest finds a lung whole (Dice .80 instead of .42). The finest finds small nuclei: mean Dice at
@@ -44,17 +43,6 @@ CLOSER = 0.8
 # .618 / .711 / .752; with the weights before, 4 and 8: .588 / .692 / .740 and .599 / .699 / .748. Where the first click
 # is anywhere inside, 4 and 8 are within .006. In other scans 8 lost .008 at the third click (49 structures).
 SMALL_SCAN_NEARNESS = 8.0
-# When a correction takes away about where the mask is deepest, the mask was far too large, and the size is chosen
-# anew: after the second click .593 mean Dice instead of .571 on 110 structures of 30 scans, 40 of them concerned, 23
-# better and 12 worse. After the third click it helps no more. From .7 of the mask's depth on it gives .003 more there,
-# but .008 less after the third click on 49 structures of 28 scans never trained on; compared with the depth of the
-# first click instead, it wipes an almost right grey matter for its one deep hole.
-MOSTLY_WRONG = 0.6
-LAST_CHOICE = 3
-# Unless the mask so far looks more like a structure, by this much (see `looks.conviction`). With three sets of weights,
-# 50 masks that were far too large led by .135 at most; chosen anew, 31 in scans never trained on scored .46 instead of
-# .31, 19 others .42 instead of .26. An almost right white matter with a deep hole leads by .18 to .20, and would lose.
-DOUBT = 0.15
 ZOOM_OUT = 1.6
 MAX_ZOOMS = 3
 # When the mask, with this much room around it, fills less than ZOOM_IN of the crop, the next prompt is looked at in a
@@ -83,17 +71,17 @@ class Proposer:
                 return Focus(point, None, point[None], prompt.positive)
             case ScribblePrompt():
                 points = axes.from_ijk(np.array(prompt.points_ijk))
-                return Focus(_middle(points), self._side(points), points, prompt.positive)
+                return Focus(middle_of(points), self.side(points), points, prompt.positive)
             case LassoPrompt():
                 outline = axes.from_ijk(np.array(prompt.polygon_ijk))
                 inside = axes.from_ijk(lasso_points(self._engine, prompt)[:1])
-                return Focus(_middle(outline), self._side(outline), inside, prompt.positive)
+                return Focus(middle_of(outline), self.side(outline), inside, prompt.positive)
             case BoxPrompt():
                 corners = box_edges(axes, prompt) + np.array([[0.5], [-0.5]])
-                return Focus(corners.mean(axis=0), self._side(corners), corners.mean(axis=0)[None], True)
+                return Focus(corners.mean(axis=0), self.side(corners), corners.mean(axis=0)[None], True)
         raise TypeError(f"{type(prompt).__name__} has no place to look at")
 
-    def _side(self, points: NDArray[np.float64]) -> float:
+    def side(self, points: NDArray[np.float64]) -> float:
         """A crop side in mm that holds canonical points with room around them."""
         extent = (np.ptp(points, axis=0) + 1) * self._engine.axes.spacing
         return float(extent.max()) * 1.4
@@ -108,27 +96,9 @@ class Proposer:
             fresh: nothing has been segmented yet, so the structure's size is free to set the zoom.
         """
         answers = [self.answer(prompts, frame) for frame in self.frames(focus, current, fresh)]
-        return self._near(prompts, self._whole(prompts, most_convincing(self._engine, answers, focus), focus))
+        return self.with_nearness(prompts, self.whole(prompts, most_convincing(self._engine, answers, focus), focus))
 
-    def anew(self, prompts: Sequence[Prompt]) -> Proposal | None:
-        """An answer to the first few clicks as if there were no mask; None unless that is better than correcting it.
-
-        It is if the last click says that the mask is far too large, and something about as convincing is found.
-        """
-        corners = self._mask_corners() if 2 <= len(prompts) <= LAST_CHOICE else None
-        if corners is None or not self._oversized(prompts, corners):
-            return None
-        focus = self.focus(prompts[0])
-        frames = self.frames(focus, None, fresh=True)
-        if len(frames) == 1:
-            return None  # a small scan, or a network that takes one zoom: there is no other size to choose
-        worth = conviction(self._engine, self._so_far(frames, corners), focus)
-        answers = [self.answer(prompts, frame, afresh=True) for frame in frames]
-        proposal = self._whole(prompts, most_convincing(self._engine, answers, focus), focus, afresh=True)
-        found = conviction(self._engine, proposal, focus)
-        return self._near(prompts, proposal) if found > worth - DOUBT else None
-
-    def _near(self, prompts: Sequence[Prompt], proposal: Proposal) -> Proposal:
+    def with_nearness(self, prompts: Sequence[Prompt], proposal: Proposal) -> Proposal:
         """The proposal with what its distance from the clicks says, unless a hand edit says more than that.
 
         Looks are chosen without it: with it, eight nuclei scored .184 instead of .224 at the first click.
@@ -136,20 +106,11 @@ class Proposer:
         if len(active_prompts(prompts)) == len(prompts):
             seen = crop_prompts(self._engine, prompts, proposal.frame)
             image, inside = self._engine.image(proposal.frame), seen.points[seen.labels == 1]
-            weight = SMALL_SCAN_NEARNESS if self._small_scan() else WEIGHT
+            weight = SMALL_SCAN_NEARNESS if self.small_scan() else WEIGHT
             proposal.logits = proposal.logits + nearness(image, inside, proposal.logits, len(prompts), weight)
         return proposal
 
-    def _so_far(self, frames: Sequence[CropFrame], corners: NDArray[np.float64]) -> Proposal:
-        """The mask so far as the answer of the tightest crop that holds it, or else of the widest."""
-        for frame in frames:
-            crop = frame.from_canonical(corners)
-            if bool((crop[0] > -1).all() and (crop[1] < frame.size).all()):
-                break
-        previous = self._previous(frame)
-        return Proposal(frame, previous, previous, torch.ones_like(previous), 0.0, self._grid.level_logit)
-
-    def _whole(self, prompts: Sequence[Prompt], proposal: Proposal, focus: Focus, *, afresh: bool = False) -> Proposal:
+    def whole(self, prompts: Sequence[Prompt], proposal: Proposal, focus: Focus, *, afresh: bool = False) -> Proposal:
         """The proposal, or if its crop cuts the change off, that of a wider one, averaged with it where both look.
 
         The closer look knows the edges, the wider one what goes on beyond: taken alone, it let a click in one lateral
@@ -169,31 +130,16 @@ class Proposer:
         if current is not None and self._fits(focus, current):
             return [self._tighter_frame(current, focus) or current]
         if focus.side_mm is None and (fresh or current is None):
-            return list(dict.fromkeys(self._frame(focus.centre, side) for side in self._first_sides()))
+            return list(dict.fromkeys(self.frame_at(focus.centre, side) for side in self._first_sides()))
         side = focus.side_mm or self._extent_mm(current)  # type: ignore[arg-type]
-        return [self._frame(focus.centre, side)]
+        return [self.frame_at(focus.centre, side)]
 
     def crops(self, focus: Focus, current: CropFrame | None, fresh: bool) -> list[CropFrame]:
         """All crops that a prompt has the network look at, but for corrections of their size; as for `frames`."""
         frames = self.frames(focus, current, fresh)
         return frames + [closer for frame in frames if (closer := self._closer(frame)) is not None]
 
-    def _oversized(self, prompts: Sequence[Prompt], corners: NDArray[np.float64]) -> bool:
-        """Whether the last of the first few clicks says that the answer to those before it was far too large."""
-        points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
-        if len(points) < len(prompts) or not points[0].positive or points[-1].positive:
-            return False
-        frame = self._frame(_middle(corners), self._side(corners))
-        inside = self._previous(frame) > self._grid.level_logit
-        if bool(inside.all()):
-            return False
-        place = self._engine.axes.from_ijk(points[-1].point_ijk)
-        voxel = np.round(frame.coarsened(self._engine.traits.mask_stride).from_canonical(place)).astype(int)
-        depth = -signed_distance(inside.numpy())
-        clicked = depth[tuple(np.clip(voxel, 0, np.asarray(inside.shape) - 1))]
-        return bool(clicked >= max(1.0, MOSTLY_WRONG * depth.max()))
-
-    def _mask_corners(self) -> NDArray[np.float64] | None:
+    def mask_corners(self) -> NDArray[np.float64] | None:
         """(2, 3) first and last canonical voxel of the mask along each axis; None if it is empty."""
         found = self._grid.foreground_box()
         if found.is_empty:
@@ -202,9 +148,9 @@ class Proposer:
         return np.array([box.lower, np.array(box.upper) - 1], dtype=np.float64)
 
     def _first_sides(self) -> tuple[float, ...]:
-        return (self._scan_mm() * SMALL_SCAN_SHARE,) if self._small_scan() else FIRST_SIDES_MM
+        return (self._scan_mm() * SMALL_SCAN_SHARE,) if self.small_scan() else FIRST_SIDES_MM
 
-    def _small_scan(self) -> bool:
+    def small_scan(self) -> bool:
         return self._scan_mm() < SMALL_SCAN_MM
 
     def _scan_mm(self) -> float:
@@ -212,7 +158,7 @@ class Proposer:
         axes = self._engine.axes
         return float((np.asarray(axes.shape) * axes.spacing).max())
 
-    def _frame(self, centre: NDArray[np.float64], side_mm: float) -> CropFrame:
+    def frame_at(self, centre: NDArray[np.float64], side_mm: float) -> CropFrame:
         axes, traits = self._engine.axes, self._engine.traits
         # Finer than half a voxel shows nothing new; wider than the scan wastes the crop.
         side_mm = min(max(side_mm, traits.crop_size * min(axes.spacing) / 2), self._scan_mm())
@@ -251,19 +197,25 @@ class Proposer:
         if not cut.any():
             return None
         middle = frame.to_canonical((low + high) / 2 - 0.5)
-        return self._frame((middle + focus.centre) / 2, self._extent_mm(frame) * ZOOM_OUT)
+        return self.frame_at((middle + focus.centre) / 2, self._extent_mm(frame) * ZOOM_OUT)
 
     def _tighter_frame(self, current: CropFrame, focus: Focus) -> CropFrame | None:
         """A tighter crop if the mask has turned out to be small in this one."""
-        mask = self._mask_corners()
+        mask = self.mask_corners()
         if mask is None or focus.side_mm is not None:
             return None
         corners = np.vstack([mask, focus.anchors])
         side = float(((np.ptp(corners, axis=0) + 1) * self._engine.axes.spacing).max()) * ROOM
         if side > ZOOM_IN * self._extent_mm(current):
             return None
-        frame = self._frame(_middle(corners), side)
+        frame = self.frame_at(middle_of(corners), side)
         return frame if frame.voxel_mm < current.voxel_mm else None
+
+    def largest(self, click: Prompt, frame: CropFrame) -> Proposal:
+        """The largest structure in a crop that a click by itself may mean."""
+        previous = self._nothing(frame)
+        logits, quality = self._engine.decode(frame, crop_prompts(self._engine, [click], frame), None, largest=True)
+        return Proposal(frame, logits, previous, self._fade(frame, logits.shape), quality, self._grid.level_logit)
 
     def answer(self, prompts: Sequence[Prompt], frame: CropFrame, *, afresh: bool = False) -> Proposal:
         """The network's answer to all prompts in a crop, before anything is rejected; `afresh` as if without a mask."""
@@ -276,7 +228,7 @@ class Proposer:
 
     def _ask(self, prompts: Sequence[Prompt], frame: CropFrame, afresh: bool) -> tuple[Tensor, Tensor, float]:
         """The network's logits in a crop, the logits so far, and the predicted IoU."""
-        previous = self._nothing(frame) if afresh else self._previous(frame)
+        previous = self._nothing(frame) if afresh else self.previous(frame)
         seen = crop_prompts(self._engine, prompts, frame)
         blank = not bool((previous > self._grid.level_logit).any())
         logits, quality = self._engine.decode(frame, seen, None if blank else previous)
@@ -285,7 +237,7 @@ class Proposer:
     def _closer(self, frame: CropFrame) -> CropFrame | None:
         """The second crop that a small scan is looked at in; None in other scans and for networks of one zoom."""
         axes, traits = self._engine.axes, self._engine.traits
-        if traits.fixed_crop or not self._small_scan():
+        if traits.fixed_crop or not self.small_scan():
             return None
         return frame_around(
             axes, traits, frame.to_canonical((np.asarray(frame.size) - 1) / 2), CLOSER * self._extent_mm(frame)
@@ -310,7 +262,7 @@ class Proposer:
         Returns:
             None if the crop holds no border.
         """
-        inside = self._previous(frame) > self._grid.level_logit
+        inside = self.previous(frame) > self._grid.level_logit
         if bool(inside.all()) or not bool(inside.any()):
             return None
         reach = math.ceil(2 * coarse_mm / (frame.voxel_mm * self._engine.traits.mask_stride))
@@ -319,7 +271,7 @@ class Proposer:
         proposal.accept *= band
         return proposal
 
-    def _previous(self, frame: CropFrame) -> Tensor:
+    def previous(self, frame: CropFrame) -> Tensor:
         """The logits so far on a crop's mask grid."""
         coarse = frame.coarsened(self._engine.traits.mask_stride)
         # Far below the scan's resolution the nearest voxel tells as much, and costs an eighth of the reads.
@@ -346,5 +298,5 @@ class Proposer:
         return fade
 
 
-def _middle(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def middle_of(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2)

@@ -72,7 +72,7 @@ def test_only_the_first_corrections_start_anew(session, monkeypatch, before, ane
 @pytest.mark.parametrize(("found", "anew"), [(0.95, True), (0.8, False)])
 def test_a_mask_that_looks_more_like_a_structure_is_corrected_instead(session, monkeypatch, found, anew):
     worth = iter([1.0, found])  # of the mask so far, then of the answer without it
-    monkeypatch.setattr("FastSAM3DCore.session.proposals.conviction", lambda *_: next(worth))
+    monkeypatch.setattr("FastSAM3DCore.session.resizing.conviction", lambda *_: next(worth))
     blanked = []
     monkeypatch.setattr(session._painter, "blank", blanked.append)
     session.add_point((46, 40, 40), positive=False)

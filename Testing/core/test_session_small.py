@@ -72,10 +72,10 @@ def test_prefetching_covers_both_crops_of_a_small_scan():
 def test_a_wider_look_keeps_what_the_closer_one_that_called_for_it_saw():
     session = session_on(TurnsModel(-2.0), 160)
     proposer, middle = session._proposer, np.full(3, 79.5)
-    frame = proposer._frame(middle, 40.0)
+    frame = proposer.frame_at(middle, 40.0)
     inside = torch.full(frame.coarsened(session.engine.traits.mask_stride).size, 6.0)
     closer = Proposal(frame, inside, proposer._nothing(frame), torch.ones_like(inside), 0.0)
-    whole = proposer._whole([PointPrompt(1, (80, 80, 80))], closer, Focus(middle, None, middle[None], True))
+    whole = proposer.whole([PointPrompt(1, (80, 80, 80))], closer, Focus(middle, None, middle[None], True))
     grid = whole.frame.coarsened(session.engine.traits.mask_stride)
     away = np.abs(np.stack(np.meshgrid(*map(grid.positions, range(3)), indexing="ij")) - 79.5).max(0)
     found = whole.logits.numpy() > 0
