@@ -83,6 +83,7 @@
         });
         before += file.size;
       }
+      set("uploading", false); // what follows may be a question; said here, so that it comes after the `true` above
       await put(`f3d/upload/open?batch=${batch}`, null, () => {});
     } catch (error) {
       send("complain", error.message);
