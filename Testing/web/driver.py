@@ -15,7 +15,11 @@ import SimpleITK as sitk
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-__all__ = ["ARGUMENTS", "VIEWPORT", "AppPage", "chromium_path", "open_browser"]
+from FastSAM3DWeb.config import WorkerConfig
+from Testing.web.phantom import Phantom
+from Testing.web.running import FAKE, Running, running_front
+
+__all__ = ["ARGUMENTS", "VIEWPORT", "AppPage", "chromium_path", "open_browser", "phantom_page"]
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -283,3 +287,15 @@ class AppPage:
     def prompts(self, folder: Path) -> list[dict[str, Any]]:
         """The downloaded prompt log."""
         return json.loads(self.download("prompts", folder).read_text())["prompts"]
+
+
+@contextmanager
+def phantom_page(browser: Browser, phantom: Phantom, state_dir: Path) -> Iterator[tuple[AppPage, Running]]:
+    """A front of its own with the phantom open in a page, and one segment in it."""
+    worker = WorkerConfig(secret="", state_dir="", scan=str(phantom.path), session=FAKE)
+    with running_front(state_dir, worker) as running:
+        app = AppPage.new(browser, running.url)
+        app.center_ras = phantom.center_ras
+        app.open()
+        app.click("Red", phantom.balls[0].center_ras)
+        yield app, running

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from FastSAM3DWeb.config import WorkerConfig
-from Testing.web.driver import AppPage
+from Testing.web.driver import AppPage, phantom_page
 from Testing.web.phantom import Phantom, make_phantom
-from Testing.web.running import FAKE, running_front
 
 
 @dataclass
@@ -44,12 +42,7 @@ class Desk:
 @pytest.fixture
 def desk(browser: Browser, phantom: Phantom, tmp_path: Path) -> Iterator[Desk]:
     """The phantom, with one segment in it."""
-    worker = WorkerConfig(secret="", state_dir="", scan=str(phantom.path), session=FAKE)
-    with running_front(tmp_path / "state", worker) as running:
-        app = AppPage.new(browser, running.url)
-        app.center_ras = phantom.center_ras
-        app.open()
-        app.click("Red", phantom.balls[0].center_ras)
+    with phantom_page(browser, phantom, tmp_path / "state") as (app, _):
         (folder,) = (tmp_path / "state").iterdir()
         desk = Desk(app, folder)
         desk.wait_saved(phantom.path.name)

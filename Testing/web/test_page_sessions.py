@@ -22,7 +22,7 @@ from FastSAM3DCore.types import Volume
 from FastSAM3DSlicerLib import SegmentationLogic
 from FastSAM3DWeb.config import WorkerConfig
 from Testing.mrml.scene import HeadlessScene
-from Testing.web.driver import AppPage
+from Testing.web.driver import AppPage, phantom_page
 from Testing.web.fake_engine import PageSession
 from Testing.web.phantom import Phantom, make_phantom
 from Testing.web.running import FAKE, Running, running_front
@@ -124,12 +124,7 @@ def test_a_reload_goes_on_where_it_was(fresh: AppPage, phantom: Phantom, out: Pa
 def test_after_a_crash_the_work_comes_back_and_goes_on(
     phantom: Phantom, browser: Browser, tmp_path: Path, out: Path
 ) -> None:
-    worker = WorkerConfig(secret="", state_dir="", scan=str(phantom.path), session=FAKE)
-    with running_front(tmp_path / "state", worker) as running:
-        app = AppPage.new(browser, running.url)
-        app.center_ras = phantom.center_ras
-        app.open()
-        app.click("Red", phantom.balls[0].center_ras)
+    with phantom_page(browser, phantom, tmp_path / "state") as (app, running):
         app.page.wait_for_function("() => window.trame.state.get('saved') === 'Saved'")
         before = voxels(app.download("nii", out))
         (folder,) = (tmp_path / "state").iterdir()
