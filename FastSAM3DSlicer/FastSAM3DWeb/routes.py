@@ -53,8 +53,6 @@ class Routes:
 
     async def open(self, request: web.Request) -> web.Response:
         batch = request.query.get("batch", "")
-        with self.worker.state:  # all of it is here; what follows may be a question
-            self.worker.state.uploading = False
         try:
             upload = await asyncio.to_thread(self.worker.uploads.finish, batch)
         except FastSAM3DError as error:

@@ -83,7 +83,7 @@
         });
         before += file.size;
       }
-      set("uploading", false); // what follows may be a question; said here, so that it comes after the `true` above
+      set("uploading", false); // what follows may be a question
       await put(`f3d/upload/open?batch=${batch}`, null, () => {});
     } catch (error) {
       send("complain", error.message);
@@ -91,6 +91,13 @@
       set("uploading", false);
     }
   }
+
+  // The server keeps the state of the page before: its upload ended with it.
+  const fresh = setInterval(() => {
+    if (state("uploading") === undefined) return;
+    clearInterval(fresh);
+    set("uploading", false);
+  }, 100);
 
   const plain = (files) => [...files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
   window.f3dPick = (folder) => {
