@@ -15,7 +15,7 @@ from ..errors import FastSAM3DError, ImageError, OutputError
 from ..extras import how_to_install
 from ..resources import resource_path
 from ..weights.cache import cache_folder
-from ..weights.files import delete_leftover, make_folder, output_error, sha256_of
+from ..weights.files import delete_leftover, make_folder, sha256_of, take_name
 from ..weights.transfer import append, reason_of
 
 __all__ = ["SampleScan", "fetch", "list_samples", "locate"]
@@ -73,7 +73,7 @@ def locate(samples: list[SampleScan], *, offline: bool = False, cache: Path | No
             return sample, path
     raise ImageError(
         "No sample scan: there is no network, and nilearn, which brings one along, is not installed; "
-        f"{how_to_install('sample')}"
+        + how_to_install("sample")
     )
 
 
@@ -115,16 +115,9 @@ def fetch(sample: SampleScan, target: Path) -> None:
             append(answer.iter_content(1 << 18), part, None, lambda *_: None, restart=True)
         if sha256_of(part) != sample.sha256:
             raise ImageError(f"{sample.name} arrived damaged: its SHA-256 is not the listed one")
-        _rename(part, target)
+        take_name(part, target)
     finally:
         delete_leftover(part)
-
-
-def _rename(part: Path, target: Path) -> None:
-    try:
-        part.replace(target)
-    except OSError as error:
-        raise output_error(target, error) from error
 
 
 def _short(error: Exception) -> str:

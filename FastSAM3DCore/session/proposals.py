@@ -106,7 +106,7 @@ class Proposer:
         if len(active_prompts(prompts)) == len(prompts):
             seen = crop_prompts(self._engine, prompts, proposal.frame)
             image, inside = self._engine.image(proposal.frame), seen.points[seen.labels == 1]
-            weight = SMALL_SCAN_NEARNESS if self.small_scan() else WEIGHT
+            weight = SMALL_SCAN_NEARNESS if self._small_scan() else WEIGHT
             proposal.logits = proposal.logits + nearness(image, inside, proposal.logits, len(prompts), weight)
         return proposal
 
@@ -148,9 +148,9 @@ class Proposer:
         return np.array([box.lower, np.array(box.upper) - 1], dtype=np.float64)
 
     def _first_sides(self) -> tuple[float, ...]:
-        return (self._scan_mm() * SMALL_SCAN_SHARE,) if self.small_scan() else FIRST_SIDES_MM
+        return (self._scan_mm() * SMALL_SCAN_SHARE,) if self._small_scan() else FIRST_SIDES_MM
 
-    def small_scan(self) -> bool:
+    def _small_scan(self) -> bool:
         return self._scan_mm() < SMALL_SCAN_MM
 
     def _scan_mm(self) -> float:
@@ -237,7 +237,7 @@ class Proposer:
     def _closer(self, frame: CropFrame) -> CropFrame | None:
         """The second crop that a small scan is looked at in; None in other scans and for networks of one zoom."""
         axes, traits = self._engine.axes, self._engine.traits
-        if traits.fixed_crop or not self.small_scan():
+        if traits.fixed_crop or not self._small_scan():
             return None
         return frame_around(
             axes, traits, frame.to_canonical((np.asarray(frame.size) - 1) / 2), CLOSER * self._extent_mm(frame)

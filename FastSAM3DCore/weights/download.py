@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import WeightsError
 from .cache import CacheRecord, WeightsCache
-from .files import WEIGHT_SUFFIXES, Progress, delete_leftover, exclusive, output_error, sha256_of
+from .files import WEIGHT_SUFFIXES, Progress, delete_leftover, exclusive, sha256_of, take_name
 from .install import Digest, keep, problem_of, stated_digest
 from .manifest import ModelEntry, manifest_entry
 from .transfer import ATTEMPTS, discard, fetch, name_in_url
@@ -89,10 +89,7 @@ def first_good(
             problems.append(error)
             continue
         complete = part.with_name(f"{part.stem}.{name_in_url(url)}")
-        try:
-            part.replace(complete)
-        except OSError as error:
-            raise output_error(complete, error) from error
+        take_name(part, complete)
         discard(part)
         return url, complete, digest
     raise problems[-1]

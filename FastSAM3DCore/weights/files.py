@@ -29,6 +29,7 @@ __all__ = [
     "output_error",
     "part_state",
     "sha256_of",
+    "take_name",
     "write_text_atomically",
 ]
 
@@ -68,6 +69,18 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """An OSError while writing, as the project's own."""
     reason = error.strerror or str(error)
     return OutputError(f"{path} cannot be written ({reason}); free some space or choose another place.")
+
+
+def take_name(finished: Path, target: Path) -> None:
+    """Give a finished file its name, in place of whatever had it.
+
+    Raises:
+        OutputError: it cannot have it; both files are as they were.
+    """
+    try:
+        finished.replace(target)
+    except OSError as error:
+        raise output_error(target, error) from error
 
 
 def make_folder(folder: Path) -> Path:

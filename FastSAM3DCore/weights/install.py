@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import WeightsError
 from .cache import CacheRecord, WeightsCache
-from .files import WEIGHT_SUFFIXES, Progress, delete_leftover, exclusive, output_error, sha256_of
+from .files import WEIGHT_SUFFIXES, Progress, delete_leftover, exclusive, sha256_of, take_name
 from .manifest import ModelEntry, load_manifest
 
 __all__ = [
@@ -130,10 +130,7 @@ def keep(
             raise WeightsError(f"{file}: {problem}.")
         target = cache.path_of(name)
         size, converted = staged.stat().st_size, sha256_of(staged)
-        try:
-            staged.replace(target)
-        except OSError as error:
-            raise output_error(target, error) from error
+        take_name(staged, target)
     finally:
         delete_leftover(staged)
     trusted = stated.stated_by if stated is not None and stated.stated_by != "server" else "first use"
